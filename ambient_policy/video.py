@@ -1,0 +1,64 @@
+"""Lossless RGB video: a camera's frames in one small file that any player shows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+
+# Measured on 300 frames 128x96 with a still background, one thread, raw size 11,059 kB: ultrafast 163 kB and
+# 0.11 ms a frame, veryfast 152 kB 0.24 ms, fast 130 kB 0.25 ms, medium 131 kB 0.28 ms. FFV1, which searches no
+# motion, 4,002 kB 0.75 ms.
+CODEC = "libx264rgb"
+_OPTIONS = {"qp": "0", "preset": "fast"}
+
+
+def write_video(path: Path, frames: np.ndarray, period_s: float) -> None:
+    """Write frames (N, h, w, 3) uint8 RGB without loss; odd sizes are fine. One frame lasts `period_s`."""
+    import av  # here, not above: 30 MB of codecs that a robot running a policy does not load
+
+    rate = 1 / Fraction(period_s).limit_denominator(1_000_000)
+    # bitexact leaves out the random ids and the encoder's version, so equal frames give equal files.
+    with av.open(str(path), "w", format="matroska", options={"fflags": "+bitexact"}) as container:
+        stream = container.add_stream(CODEC, rate=rate, options=_OPTIONS)
+        assert isinstance(stream, av.VideoStream)
+        stream.height, stream.width = frames.shape[1:3]
+        stream.pix_fmt = "rgb24"
+        # One thread: many processes write episodes at once, and the thread count changes the bytes.
+        stream.codec_context.thread_count = 1
+        for frame in frames:
+            picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24")
+            container.mux(stream.encode(picture))
+        container.mux(stream.encode())
+
+
+def read_video(path: Path, shape: Sequence[int]) -> np.ndarray:
+    """Read the frames that `write_video` wrote: (N, h, w, 3) uint8, where `shape` is (N, h, w).
+
+    Raises:
+        ValueError: says how the file differs from `shape`, or that it cannot be decoded.
+    """
+    import av
+
+    steps, height, width = shape
+    out = np.empty((steps, height, width, 3), np.uint8)
+    count = 0
+    try:
+        with av.open(str(path)) as container:
+            if not container.streams.video:
+                raise ValueError("holds no video")
+            stream = container.streams.video[0]
+            stream.codec_context.thread_count = 1
+            for frame in container.decode(stream):
+                if (frame.height, frame.width) != (height, width):
+                    raise ValueError(f"has frames of {frame.width}x{frame.height}, needs {width}x{height}")
+                if count < steps:
+                    out[count] = frame.to_ndarray(format="rgb24")
+                count += 1
+    except av.error.FFmpegError as error:
+        raise ValueError(f"cannot be decoded: {error}") from error
+    if count != steps:
+        raise ValueError(f"has {count} frames, needs {steps}")
+    return out
