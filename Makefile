@@ -27,7 +27,7 @@ demo: setup-demo ## run the shipped policy on the twin through ROS 2, and write 
 
 test: setup-test ## lint, type-check and run every test
 	@$(MAKE) --no-print-directory check
-	@$(VENV)/python -m pytest $(PYTEST)
+	@AMBIENT_POLICY_TEST_ALL=1 $(VENV)/python -m pytest $(PYTEST)
 
 check: setup-test ## ruff and mypy
 	@$(VENV)/ruff check .
