@@ -26,7 +26,7 @@ def to_input(image: np.ndarray, width: int, height: int) -> np.ndarray:
     if abs(have_w * height / (have_h * width) - 1) > ASPECT_TOLERANCE:
         raise ConfigError(
             f"camera image is {have_w}x{have_h} and the policy takes {width}x{height}: aspect ratios differ "
-            f"by more than {ASPECT_TOLERANCE:.0%}, resizing would distort; set the camera to a mode of that ratio"
+            f"by more than {ASPECT_TOLERANCE:.0%}, resizing would distort; choose a camera mode of that ratio"
         )
     import cv2  # here, not above: the twin's cameras already have the right size and need no resizing
 

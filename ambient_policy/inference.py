@@ -1,0 +1,162 @@
+"""Run a bundle with onnxruntime. The only file of the core that knows an inference library."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import numpy as np
+
+from ambient_policy.bundle import Bundle
+from ambient_policy.errors import InferenceError, ProviderError
+
+Provider = Literal["cpu", "cuda", "tensorrt", "auto"]
+
+_EXECUTION_PROVIDERS = {
+    "cpu": "CPUExecutionProvider",
+    "cuda": "CUDAExecutionProvider",
+    "tensorrt": "TensorrtExecutionProvider",
+}
+_INSTALL = (
+    "install exactly one of `pip install 'ambient-policy[cpu]'`, `'ambient-policy[gpu]'` (CUDA 13) or "
+    "`'ambient-policy[gpu-cu12]'` (CUDA 12); they share one folder, so uninstall the other first"
+)
+
+
+class Policy:
+    """A bundle, ready to be asked for actions. Calls do not depend on the calls before them.
+
+    Args:
+        bundle: from `load_bundle`.
+        provider: "cpu", "cuda" or "tensorrt" are strict: anything else running the graphs is a ProviderError.
+            "auto" takes CUDA where it works and the CPU elsewhere. It never takes TensorRT, which builds
+            engines for minutes at its first start.
+        threads: of one operator. A control computer shares its cores: measured on a loaded 2-core machine,
+            two spinning threads took three times as long as one.
+        spinning: let waiting threads burn their core; for a machine that does nothing else.
+    """
+
+    def __init__(
+        self, bundle: Bundle, provider: Provider = "cpu", threads: int = 1, *, spinning: bool = False
+    ) -> None:
+        self.manifest = bundle.manifest
+        self._state_map = self.manifest.normalizer.state.build()
+        self._action_map = self.manifest.normalizer.action.build()
+        wanted = ("cuda", "cpu") if provider == "auto" else (provider,)
+        self._encoder, self.provider = _open(bundle, "encoder.onnx", wanted, threads, spinning)
+        self._sampler, sampler_provider = _open(bundle, "sampler.onnx", wanted, threads, spinning)
+        if sampler_provider != self.provider:
+            raise ProviderError(
+                f"encoder.onnx runs on {self.provider}, sampler.onnx on {sampler_provider}; ask for `cpu`"
+            )
+
+    def encode(self, images: Mapping[str, np.ndarray]) -> np.ndarray:
+        """Turn the images of one instant, camera to (h, w, 3) uint8 RGB, into features (F,) float32.
+
+        Images have the encoder's input size: see `ambient_policy.images.to_input`.
+        """
+        cameras = self.manifest.cameras
+        if set(images) != set(cameras):
+            raise InferenceError(f"images of {sorted(images)} given, the policy needs {sorted(cameras)}")
+        feed = {}
+        for name, camera in cameras.items():
+            image = _as(images[name], f"image of `{name}`", (camera.height, camera.width, 3), np.uint8)
+            feed[f"image_{name}"] = np.ascontiguousarray(image)[None]
+        (features,) = self._encoder.run(["features"], feed)
+        return _result(features, "features", (1, self.manifest.feature_size))[0]
+
+    def sample(self, features: np.ndarray, state: np.ndarray, noise: np.ndarray) -> np.ndarray:
+        """Predict one chunk of actions.
+
+        Args:
+            features: (T, F) float32, of the T observed steps, newest last.
+            state: (T, S), at the same instants; world, metres.
+            noise: (H, A), standard normal; the same noise gives the same chunk.
+        Returns:
+            (H, A) float64, world, metres; entry i is due (i + 1) periods after the newest observation.
+        """
+        spec = self.manifest
+        size = (spec.action.horizon, len(spec.action.names))
+        features = _as(features, "features", (spec.obs_steps, spec.feature_size), np.float32)
+        state = _as(state, "state", (spec.obs_steps, len(spec.state.names)), np.float64)
+        noise = _as(noise, "noise", size, np.float64)
+        feed = {"features": features, "state": self._state_map.apply(state), "noise": noise}
+        (chunk,) = self._sampler.run(["chunk"], {k: v.astype(np.float32)[None] for k, v in feed.items()})
+        actions = self._action_map.invert(_result(chunk, "chunk", (1, *size))[0].astype(np.float64))
+        return actions + state[-1] if spec.action.relative_to == "tool" else actions
+
+    def warm_up(self, calls: int = 3) -> None:
+        """Call both graphs on blank input: the first calls allocate, and on a GPU compile."""
+        spec = self.manifest
+        images = {k: np.zeros((c.height, c.width, 3), np.uint8) for k, c in spec.cameras.items()}
+        state = np.tile(self._state_map.offset, (spec.obs_steps, 1))
+        noise = np.zeros((spec.action.horizon, len(spec.action.names)))
+        for _ in range(calls):
+            self.sample(np.stack([self.encode(images)] * spec.obs_steps), state, noise)
+
+
+def _open(
+    bundle: Bundle, name: str, wanted: tuple[str, ...], threads: int, spinning: bool
+) -> tuple[Any, str]:
+    """Start a session on the first of `wanted` that really runs, and say which one it is."""
+    if unknown := [w for w in wanted if w not in _EXECUTION_PROVIDERS]:
+        raise ProviderError(f"provider is {unknown[0]!r}, needs auto, {', '.join(_EXECUTION_PROVIDERS)}")
+    if threads < 1:
+        raise ProviderError(f"threads is {threads}, needs 1 or more")
+    ort = _onnxruntime()
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.add_session_config_entry("session.intra_op.allow_spinning", str(int(spinning)))
+    # A GPU build without a usable GPU prints error lines and falls back; the check below says it better.
+    options.log_severity_level = 4
+    available = ort.get_available_providers()
+    for word in wanted:
+        provider = _EXECUTION_PROVIDERS[word]
+        if provider not in available:
+            continue
+        providers = [provider] if word == "cpu" else [provider, _EXECUTION_PROVIDERS["cpu"]]
+        try:
+            session = ort.InferenceSession(str(bundle.folder / name), options, providers=providers)
+        except Exception as error:  # onnxruntime's own errors have no common base but Exception
+            raise ProviderError(f"{bundle.folder / name} does not start on {word}: {error}") from error
+        # The list of available providers is what was compiled in; only the session knows what works here.
+        if session.get_providers()[0] == provider:
+            return session, word
+    raise ProviderError(
+        f"provider {' or '.join(wanted)} does not run here; onnxruntime {ort.__version__} was built "
+        f"for {', '.join(available)}. Ask for another provider, or {_INSTALL}"
+    )
+
+
+def _onnxruntime() -> Any:
+    try:
+        ort = importlib.import_module("onnxruntime")
+    except ImportError as error:
+        raise ProviderError(f"onnxruntime cannot be imported ({error}); {_INSTALL}") from error
+    if not hasattr(ort, "InferenceSession"):
+        # What is left when both variants were installed and one was then removed: an empty folder.
+        raise ProviderError(f"onnxruntime is installed but empty; force a re-install, and {_INSTALL}")
+    return ort
+
+
+def _as(array: np.ndarray, what: str, shape: tuple[int, ...], dtype: type) -> np.ndarray:
+    array = np.asarray(array)
+    if array.shape != shape:
+        raise InferenceError(f"{what} has shape {array.shape}, the policy needs {shape}")
+    if dtype == np.uint8:
+        if array.dtype != np.uint8:
+            raise InferenceError(f"{what} is {array.dtype}, the policy needs uint8, 0 to 255")
+        return array
+    if not np.isfinite(array).all():
+        raise InferenceError(f"{what} has values that are not finite: {array[~np.isfinite(array)][:3]}")
+    return array.astype(dtype, copy=False)
+
+
+def _result(array: np.ndarray, what: str, shape: tuple[int, ...]) -> np.ndarray:
+    if array.shape != shape:
+        raise InferenceError(f"the policy gave {what} of shape {array.shape}, its manifest says {shape}")
+    if not np.isfinite(array).all():
+        raise InferenceError(f"the policy gave {what} that are not finite; this output must not move a robot")
+    return array
