@@ -23,11 +23,11 @@ from ambient_policy.episodes import CameraModel
 from sim.scenario import Camera, Light, Look
 
 X_TF = RigidTransform(RollPitchYaw(0, np.pi, 0), [0, 0, 0.22])
-"""Flange (link 7 of the reference's arm, z down) in the tool frame: 45 mm to the flange face and a 175 mm rod."""
+"""Flange (link 7 of the reference's arm, z down) in the tool frame: 45 mm to its face, a 175 mm rod."""
 
 
 def camera_model(name: str, camera: Camera) -> CameraModel:
-    """Scale the calibrated intrinsics to the rendered size; pixel centres lie at whole numbers, hence the halves."""
+    """Scale the calibrated intrinsics to the rendered size; pixel centres are whole numbers, hence the halves."""
     width, height = (round(n * camera.scale) for n in camera.calibrated_size)
     sx, sy = width / camera.calibrated_size[0], height / camera.calibrated_size[1]
     return CameraModel(
@@ -58,7 +58,7 @@ def _light(light: Light) -> LightParameter:
 
 
 def add_renderer(scene_graph: SceneGraph, look: Look, *, shadows: bool) -> str:
-    """Register a VTK engine with this look (once) and return its name. Shadows cost about four times the time."""
+    """Register a VTK engine with this look, once, and return its name. Shadows cost four times the time."""
     name = "shadows" if shadows else "plain"
     if not scene_graph.HasRenderer(name):
         params = RenderEngineVtkParams()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections import Counter
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Annotated
 
@@ -48,7 +48,7 @@ class CollectArgs:
     style: StyleName = "teleop"
     source: str = "target"
     """Name of the population that these demonstrations belong to."""
-    disturbance: Disturbance = Disturbance()
+    disturbance: Disturbance = field(default_factory=Disturbance)
     processes: int = os.cpu_count() or 1
 
 
@@ -175,7 +175,8 @@ def main(argv: list[str]) -> int:
     if done:
         steps = sum(d.steps for d in kept)
         console.print(
-            f"[bold]{len(kept)}[/] of {len(done)} seeds gave an episode, {steps} steps in all {dict(failed) or ''}"
+            f"[bold]{len(kept)}[/] of {len(done)} seeds gave an episode, {steps} steps in all; "
+            f"failures: {dict(failed) or 'none'}"
         )
     console.print(
         f"Next: ambient-policy inspect {args.out}/{args.first_seed:06d}   or   "

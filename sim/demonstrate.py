@@ -16,10 +16,10 @@ from sim.task import OutcomeMonitor
 
 
 class Disturbance(StrictModel):
-    """What pushes the operator off its path, so that the data show how to come back (DART, Laskey et al. 2017)."""
+    """What pushes the operator off its path: the data then show how to come back (DART, Laskey et al. 2017)."""
 
     action_noise_m: float = 0.0
-    """Standard deviation per axis of a slowly varying error of what is executed; the label stays the operator's."""
+    """Standard deviation per axis of a slow error of what is executed; the label stays the operator's."""
     kick_rate: float = 0.0
     """Chance per step that the tool is dragged off for 3 to 8 steps; those labels are marked not valid."""
     kick_step_m: tuple[float, float] = (0.003, 0.012)
@@ -70,8 +70,8 @@ def demonstrate(
     """Let the operator do the task once from the start of `seed`.
 
     Returns:
-        An episode when the operator was satisfied within the time limit and the task's rule agrees, else a Failure.
-        The result depends on the arguments and the scenario alone.
+        An episode when the operator was satisfied within the time limit and the task's rule agrees, else a
+        Failure. The result depends on the arguments and the scenario alone.
     """
     scenario = station.scenario
     task = scenario.task

@@ -1,7 +1,8 @@
-"""The scripted operator: plans a push, walks round the T to it, pushes by feedback, replans, and parks the tool.
+"""The scripted operator: plans a push, walks round the T to it, pushes by feedback, replans, and parks the
+tool.
 
-It sees the true pose of the slider. Two styles: `planner` is quick and even; `teleop` chooses less well, drives at a
-wandering speed, pauses, trembles and overshoots, as a person with a joystick does.
+It sees the true pose of the slider. Two styles: `planner` is quick and even; `teleop` chooses less well,
+drives at a wandering speed, pauses, trembles and overshoots, as a person with a joystick does.
 """
 
 from __future__ import annotations
@@ -125,7 +126,7 @@ class Expert:
                 return self._walk(slider_pose, tool_xy, before, factor)
         if self._mode == "approach":
             gap = contact - body_xy
-            distance = np.linalg.norm(gap)
+            distance = float(np.linalg.norm(gap))
             if distance >= 0.003:
                 step = min(1.0, 0.5 * self._style.free_speed_m_s * factor * self._period / distance)
                 return se2.to_world(slider_pose, body_xy + gap * step) + self._tremor()
@@ -148,7 +149,7 @@ class Expert:
         left = self._style.free_speed_m_s * factor * self._period
         if self._paths.too_close(here) and np.linalg.norm(here - goal_body) > 0.003:
             away = self._paths.retreat(here) - here
-            here = here + away * min(1.0, left / max(np.linalg.norm(away), 1e-9))
+            here = here + away * min(1.0, left / max(float(np.linalg.norm(away)), 1e-9))
         else:
             for point in self._paths.route(here, goal_body):
                 distance = float(np.linalg.norm(point - here))

@@ -1,7 +1,8 @@
 """Quasi-static pushing of the T: an ellipsoidal limit surface and a sticking contact give closed-form arcs.
 
-A force through a contact point fixes the direction of the slider's body twist; with a contact that sticks, the pusher
-moves with the body, so a push along a constant force direction is the exponential of a constant twist.
+A force through a contact point fixes the direction of the slider's body twist; with a contact that sticks,
+the pusher moves with the body, so a push along a constant force direction is the exponential of a constant
+twist.
 Source: Lynch, Maekawa & Tanie 1992; Howe & Cutkosky 1996.
 """
 
@@ -17,7 +18,7 @@ from sim.tee import Tee
 
 @dataclass(frozen=True)
 class Pushes:
-    """A table of n elementary pushes, all in the slider's frame; twists are per metre travelled by the pusher."""
+    """A table of n elementary pushes in the slider's frame; twists are per metre travelled by the pusher."""
 
     point: Array
     """(n, 2) contact point on the outline [m]."""
@@ -47,8 +48,8 @@ def elementary_pushes(
 
     Args:
         cone: share of the friction cone that is used; 1 would be on the verge of slipping.
-        margin_m: distance kept from a face's ends. At the two inner corners a pusher of `radius_m` and a little room to
-            approach must fit as well.
+        margin_m: distance kept from a face's ends. At the two inner corners a pusher of `radius_m` and a
+            little room to approach must fit as well.
     """
     faces = tee.faces
     inner = radius_m + 0.012

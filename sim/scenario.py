@@ -54,12 +54,12 @@ class Physics(StrictModel):
 
     time_step_s: float = Field(default=0.01, gt=0)
     contact: Literal["spheres", "hydroelastic"] = "spheres"
-    """`spheres`: the T rides on 28 points, exact against quasi-statics and fast. `hydroelastic`: pressure field."""
+    """`spheres`: the T rides on 28 points, true to quasi-statics and fast. `hydroelastic`: pressure field."""
     approximation: Literal["lagged", "sap", "similar"] = "lagged"
 
 
 class Camera(StrictModel):
-    """One colour camera; intrinsics as calibrated at `calibrated_size`, rendered at that size times `scale`."""
+    """One colour camera; intrinsics as calibrated at `calibrated_size`, rendered `scale` times that size."""
 
     parent: Literal["world", "flange"]
     rpy: Vec3

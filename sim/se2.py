@@ -13,7 +13,7 @@ def wrap(angle_rad: ArrayLike) -> Array:
     return (np.asarray(angle_rad, dtype=float) + np.pi) % (2 * np.pi) - np.pi
 
 
-def exp(twist: Array, distance: ArrayLike) -> Array:
+def exp(twist: Array, distance: Array | float) -> Array:
     """Move along a constant body twist.
 
     Args:

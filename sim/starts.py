@@ -33,7 +33,8 @@ def clearance_m(scenario: Scenario, slider_pose: Array, tool_xy: Array) -> float
 
 
 def sample_start(scenario: Scenario, seed: int, *, max_tries: int = 10_000) -> Start:
-    """Draw a start: yaw uniform, the whole T inside the start box round the goal, not touching the tool at home.
+    """Draw a start: yaw uniform, the whole T inside the start box round the goal, not touching the tool at
+    home.
 
     Raises:
         ConfigError: no such pose was found, so the box is too small for this T.

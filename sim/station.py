@@ -1,6 +1,7 @@
 """The twin itself: T, table, pusher and cameras under Drake, stepped by a position target.
 
-It speaks only what the robot speaks (tool position, images, a target); the slider's pose is for scoring and for labels.
+It speaks only what the robot speaks (tool position, images, a target); the slider's pose is for scoring and
+for labels.
 """
 
 from __future__ import annotations

@@ -33,8 +33,9 @@ class Outcome:
 class OutcomeMonitor:
     """Watches one trial, sample by sample (the reference checks every 10 ms).
 
-    Success is instantaneous: slider within `position_tolerance_m` and `yaw_tolerance_deg` of the goal and tool within
-    `home_tolerance_m` of its home. The trial goes on until the goal was also held for `hold_s`, or time is up.
+    Success is instantaneous: slider within `position_tolerance_m` and `yaw_tolerance_deg` of the goal and
+    tool within `home_tolerance_m` of its home. The trial goes on until the goal was also held for `hold_s`,
+    or time is up.
     """
 
     def __init__(self, task: Task) -> None:

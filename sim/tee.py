@@ -78,23 +78,23 @@ class Tee:
     def friction_radius_m(self) -> float:
         """Mean distance of the support area from the centre of mass.
 
-        Ratio of the largest friction moment to the largest friction force under uniform pressure; the half-axis of the
-        ellipsoidal limit surface (Goyal, Ruina & Papadopoulos 1991; Howe & Cutkosky 1996).
+        Ratio of the largest friction moment to the largest friction force under uniform pressure; the
+        half-axis of the ellipsoidal limit surface (Goyal, Ruina & Papadopoulos 1991; Howe & Cutkosky 1996).
         """
-        moment, area = 0.0, 0.0
+        moment = area = 0.0
         for box in self.boxes:
             x0, y0, x1, y1 = box.bounds()
             grid = np.meshgrid(np.linspace(x0, x1, 101)[:-1], np.linspace(y0, y1, 101)[:-1])
             half = ((x1 - x0) / 200, (y1 - y0) / 200)
-            moment += np.hypot(grid[0] + half[0], grid[1] + half[1]).mean() * np.prod(box.size)
-            area += np.prod(box.size)
+            moment += float(np.hypot(grid[0] + half[0], grid[1] + half[1]).mean() * np.prod(box.size))
+            area += float(np.prod(box.size))
         return float(moment / area)
 
     def support_points(self, cell_m: float = 0.0406) -> Array:
         """(n, 2) points that carry the T with equal loads as a uniform pressure would.
 
-        Each box is cut into cells of about `cell_m`; each cell gets the four points of a 2x2 Gauss rule, which
-        integrates forces and moments of a linear pressure exactly.
+        Each box is cut into cells of about `cell_m`; each cell gets the four points of a 2x2 Gauss rule,
+        which integrates forces and moments of a linear pressure exactly.
         """
         points = []
         g = 1 / (2 * np.sqrt(3))

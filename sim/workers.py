@@ -14,7 +14,7 @@ Result = TypeVar("Result")
 
 
 def _die_with_parent() -> None:
-    """End this worker when the parent is gone, however it went: a killed `collect` must not leave workers behind."""
+    """End this worker when the parent is gone, however it went: a killed parent must not leave workers."""
     parent = multiprocessing.parent_process()
     assert parent is not None
 

@@ -1,0 +1,160 @@
+"""`ambient-policy evaluate`: a bundle in the twin without ROS, over seeded starts, in parallel, resumable."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import numpy as np
+import tyro
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from ambient_policy.bundle import load_bundle
+from ambient_policy.errors import ConfigError
+from ambient_policy.inference import Policy
+from ambient_policy.movie import Movie
+from ambient_policy.runtime import RuntimeConfig
+from ambient_policy.statistics import success_rate
+from ambient_policy.trials import Trial, append_trial, read_trials
+from sim.film import FILM_CAMERA, caption
+from sim.rollout import RolloutConfig, run_trial
+from sim.scenario import Scenario, load_scenario
+from sim.station import Station
+from sim.workers import run_jobs
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluateArgs:
+    """Score a bundle in the twin. The same command goes on where it stopped."""
+
+    bundle: tyro.conf.Positional[Path]
+    """Folder of the policy bundle."""
+    out: Annotated[Path, tyro.conf.arg(aliases=["-o"])]
+    """Folder for trials.jsonl and films."""
+    trials: int = 100
+    first_seed: int = 100_000
+    """Starts are drawn by seed; demonstrations use seeds from 0, so stay well above them."""
+    scenario: str = "pushing"
+    film: Literal["none", "failures", "all"] = "none"
+    """Which trials leave a film."""
+    replan_steps: int | None = None
+    """Frames between two plans; by default what the bundle says."""
+    handover_s: float = 0.05
+    processes: int = os.cpu_count() or 1
+
+
+_station: Station
+_policy: Policy
+_args: EvaluateArgs
+
+
+def _setup(scenario: Scenario, args: EvaluateArgs) -> None:
+    global _station, _policy, _args  # one station and one policy for the life of the worker
+    film = {"film": FILM_CAMERA} if args.film != "none" else None
+    _station = Station(scenario, extra_cameras=film)
+    _policy, _args = Policy(load_bundle(args.bundle)), args
+
+
+def _job(seed: int) -> Trial:
+    config = RolloutConfig(
+        handover_s=_args.handover_s, runtime=RuntimeConfig(replan_steps=_args.replan_steps)
+    )
+    if _args.film == "none":
+        return run_trial(_station, _policy, seed, config)
+    path = _args.out / f"trial_{seed}.mp4"
+    rate_hz = 1 / _station.scenario.policy_period_s
+    with Movie(path, rate_hz) as movie:
+        trial = run_trial(
+            _station,
+            _policy,
+            seed,
+            config,
+            on_frame=lambda: movie.add(caption(_station.image("film"), f"seed {seed}")),
+        )
+    if _args.film == "failures" and trial.success:
+        path.unlink()
+        return trial
+    return trial.model_copy(update={"video": path.name})
+
+
+def evaluate(args: EvaluateArgs, console: Console) -> list[Trial]:
+    """Run the trials that `out` does not have yet and return all that were asked for.
+
+    Raises:
+        ConfigError: `out` holds trials of another policy.
+    """
+    manifest = load_bundle(args.bundle).manifest
+    scenario = load_scenario(args.scenario)
+    file = args.out / "trials.jsonl"
+    done = {t.seed: t for t in read_trials(file)} if file.is_file() else {}
+    for trial in done.values():
+        if (trial.policy, trial.bundle_commit) != (manifest.name, manifest.commit):
+            raise ConfigError(
+                f"{file} has trials of {trial.policy} ({trial.bundle_commit}), this bundle is "
+                f"{manifest.name} ({manifest.commit}); choose another --out"
+            )
+    args.out.mkdir(parents=True, exist_ok=True)
+    shutil.copy(args.bundle / "manifest.json", args.out / "manifest.json")
+    seeds = range(args.first_seed, args.first_seed + args.trials)
+    missing = [s for s in seeds if s not in done]
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console) as progress:
+        task = progress.add_task("trials", total=len(seeds), completed=len(seeds) - len(missing))
+        for trial in run_jobs(
+            _job, missing, setup=_setup, setup_args=(scenario, args), processes=args.processes
+        ):
+            append_trial(file, trial)
+            done[trial.seed] = trial
+            good = sum(t.success for t in done.values())
+            progress.update(task, advance=1, description=f"{good} of {len(done)} succeeded")
+            if not console.is_terminal and len(done) % 10 == 0:
+                progress.console.print(f"{good} of {len(done)} succeeded")
+    return [done[s] for s in seeds if s in done]
+
+
+def summary(trials: list[Trial]) -> Table:
+    """Lay out the rates with Wilson 95 % intervals and the times of the successes."""
+    table = Table(title=f"{trials[0].policy}: {len(trials)} trials")
+    for column in ("score", "rate", "95 % interval", "mean time", "median"):
+        table.add_column(column)
+    for name, flags, times in (
+        ("success at an instant", [t.success for t in trials], [t.time_to_success_s for t in trials]),
+        ("held", [t.held for t in trials], [t.time_to_held_s for t in trials]),
+    ):
+        rate = success_rate(sum(flags), len(flags))
+        seconds = [t for t in times if t is not None]
+        table.add_row(
+            name,
+            f"{rate.successes}/{rate.trials} = {rate.fraction:.3f}",
+            f"[{rate.low:.3f}, {rate.high:.3f}]".replace("[", r"\["),
+            f"{np.mean(seconds):.1f} s" if seconds else "-",
+            f"{np.median(seconds):.1f} s" if seconds else "-",
+        )
+    return table
+
+
+def main(argv: list[str]) -> int:
+    """Run the command."""
+    args = tyro.cli(EvaluateArgs, args=argv, prog="ambient-policy evaluate")
+    console = Console()
+    trials = evaluate(args, console)
+    console.print(summary(trials))
+    failed = [t for t in trials if not t.success]
+    for trial in failed[:10]:
+        console.print(
+            f"  seed {trial.seed}: {trial.outcome}, T {1e3 * trial.final_position_error_m:.0f} mm and "
+            f"{np.degrees(trial.final_yaw_error_rad):.0f} deg off at the end {trial.video or ''}"
+        )
+    console.print(f"Next: ambient-policy report {args.out}")
+    return 0

@@ -1,0 +1,105 @@
+"""One trial of a policy in the twin without ROS: runtime, follower and limits of the nodes, in lock-step."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable
+
+import numpy as np
+from pydantic import Field
+
+from ambient_policy.chunks import ChunkFollower, Hold
+from ambient_policy.config import StrictModel
+from ambient_policy.limits import MotionLimits
+from ambient_policy.provenance import commit
+from ambient_policy.runtime import PolicyLike, PolicyRuntime, RuntimeConfig
+from ambient_policy.trials import Trial
+from sim.starts import sample_start
+from sim.station import Station
+from sim.task import OutcomeMonitor
+
+
+class RolloutConfig(StrictModel):
+    """How a policy is run; the ROS launch file has the same values."""
+
+    handover_s: float = Field(default=0.05, ge=0)
+    """Age at which a chunk takes over from the one before."""
+    policy_seed: int = 0
+    """Of the starting noise; every trial begins with it anew."""
+    runtime: RuntimeConfig = RuntimeConfig()
+
+
+def run_trial(
+    station: Station,
+    policy: PolicyLike,
+    seed: int,
+    config: RolloutConfig,
+    *,
+    on_frame: Callable[[], None] | None = None,
+) -> Trial:
+    """Run one seeded trial to its end.
+
+    Args:
+        on_frame: called at every camera frame, after rendering (for videos).
+    """
+    scenario = station.scenario
+    began = time.perf_counter()
+    period = scenario.control_period_s
+    substeps = round(scenario.policy_period_s / period)
+    limits = MotionLimits(**scenario.limits.model_dump())
+    runtime = PolicyRuntime(policy, config.runtime, np.random.default_rng(config.policy_seed))
+    follower = ChunkFollower(config.handover_s)
+    monitor = OutcomeMonitor(scenario.task)
+    holds: Counter[str] = Counter()
+    limited = chunks = 0
+
+    station.reset(sample_start(scenario, seed))
+    station.advance(np.array(scenario.task.tool_home), round(scenario.task.delay_s / period))
+    start_s = station.time_s
+    command = station.tool_xy()
+    tick = 0
+    while not monitor.finished:
+        now_s = start_s + tick * period
+        if tick % substeps == 0:
+            runtime.observe_tool(station.tool_xy(), now_s)
+            for name, image in station.images().items():
+                runtime.observe_image(name, image, now_s)
+            if on_frame is not None:
+                on_frame()
+            decision = runtime.plan(now_s)
+            if decision.chunk is not None:
+                chunks += 1
+                follower.accept(decision.chunk, now_s)
+            elif decision.hold is not None:
+                holds[f"policy: {decision.hold.reason}"] += substeps
+        wanted = follower.target(now_s)
+        if isinstance(wanted, Hold):
+            holds[f"servo: {wanted.reason}"] += 1
+            wanted = command
+        command, reasons = limits.limit(command, wanted, period)
+        limited += bool(reasons)
+        station.advance(command)
+        tick += 1
+        monitor.update(tick * period, station.slider_pose(), station.slider_height(), station.tool_xy())
+    result = monitor.result()
+    return Trial(
+        policy=policy.manifest.name,
+        bundle_commit=policy.manifest.commit,
+        scenario=scenario.name,
+        seed=seed,
+        runner="direct",
+        outcome=result.name,
+        success=result.success,
+        held=result.held,
+        time_to_success_s=result.time_to_success_s,
+        time_to_held_s=result.time_to_held_s,
+        duration_s=result.duration_s,
+        final_position_error_m=result.position_error_m,
+        final_yaw_error_rad=result.yaw_error_rad,
+        holds=dict(holds),
+        limited_ticks=limited,
+        chunks=chunks,
+        commit=commit(),
+        wall_s=time.perf_counter() - began,
+    )

@@ -1,0 +1,142 @@
+"""The runtime takes in whole frames only, plans when due, and holds with a reason otherwise."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from ambient_policy.errors import AmbientPolicyError
+from ambient_policy.runtime import PolicyRuntime, RuntimeConfig
+
+
+class CountingPolicy:
+    """Features are the mean colours; a chunk is the tool plus the newest feature: inputs can be read off it."""
+
+    def __init__(self, obs_steps: int = 2, cameras: tuple[str, ...] = ("left", "right")):
+        action = SimpleNamespace(execute_steps=8, horizon=16, period_s=0.1, names=("x", "y"))
+        inputs = {c: SimpleNamespace(width=4, height=4) for c in cameras}
+        self.manifest = SimpleNamespace(cameras=inputs, obs_steps=obs_steps, action=action)
+        self.encoded = 0
+        self.seen: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
+        self.fail: Exception | None = None
+
+    def encode(self, images):
+        self.encoded += 1
+        if self.fail:
+            raise self.fail
+        return np.array([images[c].mean() for c in sorted(images)], dtype=np.float32)
+
+    def sample(self, features, state, noise):
+        self.seen.append((features, state, noise))
+        return state[-1] + np.full((16, 2), features[-1, 0] / 100)
+
+
+def image(value: int) -> np.ndarray:
+    return np.full((4, 4, 3), value, np.uint8)
+
+
+def runtime(policy: CountingPolicy, **config) -> PolicyRuntime:
+    return PolicyRuntime(policy, RuntimeConfig(**config), np.random.default_rng(0))
+
+
+def frame(rt: PolicyRuntime, stamp_s: float, value: int = 100) -> None:
+    rt.observe_tool(np.array([stamp_s, 0.0]), stamp_s)
+    rt.observe_image("left", image(value), stamp_s)
+    rt.observe_image("right", image(value), stamp_s)
+
+
+def test_first_frame_stands_for_the_missing_history():
+    policy = CountingPolicy()
+    rt = runtime(policy)
+    frame(rt, 1.0, 50)
+    decision = rt.plan(1.0)
+    features, state, _ = policy.seen[0]
+    np.testing.assert_array_equal(features, np.full((2, 2), 50))
+    np.testing.assert_array_equal(state, [[1.0, 0.0], [1.0, 0.0]])
+    assert decision.chunk.stamp_s == 1.0
+    np.testing.assert_allclose(decision.chunk.positions[0], [1.0, 0.0])
+    np.testing.assert_allclose(decision.chunk.positions[1:], np.full((16, 2), [1.5, 0.5]))
+
+
+def test_every_frame_is_encoded_once_and_plans_come_every_execute_steps():
+    policy = CountingPolicy()
+    rt = runtime(policy)
+    planned = []
+    for i in range(33):
+        frame(rt, i * 0.1, i)
+        if rt.plan(i * 0.1).chunk:
+            planned.append(i)
+        assert rt.plan(i * 0.1).frame_stamp_s is None, "the same frame is not taken twice"
+    assert planned == [0, 8, 16, 24, 32]
+    assert policy.encoded == 33
+    np.testing.assert_array_equal(policy.seen[1][0][:, 0], [7, 8])
+    np.testing.assert_allclose(policy.seen[1][1][:, 0], [0.7, 0.8])
+
+
+def test_a_frame_needs_every_camera_at_one_time():
+    policy = CountingPolicy()
+    rt = runtime(policy)
+    rt.observe_tool(np.zeros(2), 1.0)
+    rt.observe_image("left", image(1), 1.0)
+    assert rt.plan(1.0).hold.reason == "no image from camera `right` yet"
+    rt.observe_image("right", image(1), 1.05)
+    assert rt.plan(1.05).chunk is None
+    rt.observe_image("right", image(1), 1.01)
+    assert rt.plan(1.05).frame_stamp_s == 1.0
+
+
+def test_no_tool_position_is_a_hold():
+    rt = runtime(CountingPolicy())
+    for camera in ("left", "right"):
+        rt.observe_image(camera, image(1), 1.0)
+    assert rt.plan(1.0).hold.reason == "no tool position yet"
+
+
+def test_an_old_frame_is_a_hold_that_says_how_old():
+    rt = runtime(CountingPolicy(), max_age_s=0.3)
+    frame(rt, 1.0)
+    assert rt.plan(1.5).hold.reason == "newest camera frame is 0.50 s old"
+
+
+def test_a_camera_that_stops_is_a_hold_with_every_age():
+    rt = runtime(CountingPolicy(), max_age_s=0.3)
+    frame(rt, 1.0)
+    assert rt.plan(1.0).chunk is not None
+    rt.observe_image("left", image(1), 1.5)
+    rt.observe_tool(np.zeros(2), 1.6)
+    hold = rt.plan(1.6).hold
+    assert hold.reason == "no complete frame for 0.60 s (ages: left 0.10 s, right 0.60 s, tool 0.00 s)"
+
+
+def test_a_fault_of_the_policy_is_a_hold():
+    policy = CountingPolicy()
+    policy.fail = AmbientPolicyError("graph broke")
+    rt = runtime(policy)
+    frame(rt, 1.0)
+    decision = rt.plan(1.0)
+    assert decision.chunk is None
+    assert decision.hold.reason == "graph broke"
+
+
+def test_reset_with_the_same_seed_repeats_the_noise():
+    policy = CountingPolicy()
+    rt = runtime(policy)
+    for _ in range(2):
+        rt.reset(np.random.default_rng(7))
+        frame(rt, 1.0)
+        rt.plan(1.0)
+    np.testing.assert_array_equal(policy.seen[0][2], policy.seen[1][2])
+
+
+def test_replan_steps_override_the_bundle():
+    policy = CountingPolicy()
+    rt = runtime(policy, replan_steps=2)
+    planned = [i for i in range(6) if (frame(rt, i * 0.1), rt.plan(i * 0.1))[1].chunk]
+    assert planned == [0, 2, 4]
+
+
+def test_bad_config_is_refused():
+    with pytest.raises(ValueError, match="greater than or equal to 1"):
+        RuntimeConfig(replan_steps=0)
