@@ -48,7 +48,7 @@ ROOMS = (
             "images.py": {"cv2"},
             "video.py": {"av"},
             "statistics.py": {"scipy"},
-            "report*.py": {"scipy", "matplotlib", "jinja2"},
+            "report*.py": {"matplotlib", "jinja2", "PIL"},
         },
     ),
     Room(
