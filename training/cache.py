@@ -103,7 +103,9 @@ def open_cache(folder: Path) -> Cache:
             for camera in meta.cameras
         }
     except (OSError, ValueError) as error:
-        raise TrainingError(f"cache {folder} is damaged ({error}); delete it, it will be built anew") from error
+        raise TrainingError(
+            f"cache {folder} is damaged ({error}); delete it, it will be built anew"
+        ) from error
     return Cache(meta, images, lowdim)
 
 

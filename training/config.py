@@ -9,12 +9,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+import numpy as np
 import pydantic
 import yaml
 
 from ambient_policy.config import StrictModel, load_yaml, merge
 from ambient_policy.episodes import CameraName
 from ambient_policy.errors import ConfigError
+from ambient_policy.noise import karras_ladder
 from training.networks import PRESETS, DenoiserConfig, EncoderConfig
 
 CONFIGS = Path(__file__).parent / "configs"
@@ -173,7 +175,22 @@ class ValidationConfig(StrictModel):
     every: Count = 1000
     windows: Count = 512
     """Windows examined each time, the same ones."""
-    sampler_steps: Count = 8
+
+
+class SamplerConfig(StrictModel):
+    """How a chunk is drawn, in validation and in the exported sampler."""
+
+    method: Literal["ddim", "heun", "dpmpp_2m"] = "dpmpp_2m"
+    steps: Count = 8
+    """K: levels above zero."""
+    sigma_max: Positive = 2.5
+    """Five times the data's spread already drowns it; starting higher spends steps where nothing is decided."""
+    sigma_min: Positive = 0.02
+    rho: Positive = 3.0
+
+    def ladder(self) -> np.ndarray:
+        """Give the K + 1 noise levels, ending at 0."""
+        return karras_ladder(self.steps, self.sigma_min, self.sigma_max, self.rho)
 
 
 class TrainConfig(StrictModel):
@@ -188,6 +205,7 @@ class TrainConfig(StrictModel):
     augment: AugmentConfig = AugmentConfig()
     network: NetworkConfig = NetworkConfig()
     diffusion: DiffusionConfig = DiffusionConfig()
+    sampler: SamplerConfig = SamplerConfig()
     pretrain: PretrainConfig = PretrainConfig()
     aux_pose_weight: NotNegative = 0.0
     """Weight of the pretext loss during policy training; 0 drops the head after the pretext."""

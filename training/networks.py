@@ -2,9 +2,9 @@
 
 Figures for 128 x 96 images from two cameras, T = 2, H = 16 (parameters in millions, encoders + denoiser):
 
-    small           2.1 + 1.9   MLP denoiser: trains on a CPU
-    dit             2.1 + 6.8   transformer denoiser: the shipped policy
-    resnet18-unet  22.9 + 21.6  the textbook pair, for comparison on a GPU
+    small           2.1 + 2.3   MLP denoiser: trains on a CPU
+    dit             2.1 + 6.9   transformer denoiser: the shipped policy
+    resnet18-unet  22.6 + 10.0  the textbook pair, for comparison on a GPU
 """
 
 from __future__ import annotations

@@ -1,0 +1,65 @@
+"""The policy network: camera encoders, denoiser, and EDM preconditioning around the denoiser."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from training.config import TrainConfig
+from training.denoisers import Sizes, make_denoiser
+from training.encoders import CameraEncoders
+
+STATE_SIZE = 2
+ACTION_SIZE = 2
+POSE_SIZE = 4
+
+
+class PolicyNet(nn.Module):
+    """Everything that is trained. `pose_head` serves the pretext only and is never exported."""
+
+    def __init__(self, config: TrainConfig) -> None:
+        super().__init__()
+        self.encoder = CameraEncoders(config.cameras, config.network.encoder)
+        w = config.windows
+        self.sizes = Sizes(w.obs_steps, self.encoder.features, STATE_SIZE, w.horizon, ACTION_SIZE)
+        self.denoiser = make_denoiser(self.sizes, config.network.denoiser)
+        inputs = self.encoder.features + STATE_SIZE  # a wrist camera sees the object relative to the tool
+        self.pose_head: nn.Module
+        if config.pretrain.head == "linear":
+            self.pose_head = nn.Linear(inputs, POSE_SIZE)
+        else:
+            self.pose_head = nn.Sequential(nn.Linear(inputs, 128), nn.SiLU(), nn.Linear(128, POSE_SIZE))
+
+    def encode(self, images: Mapping[str, Tensor]) -> Tensor:
+        """Encode camera -> (B, T, h, w, 3) pixel values 0..255 into (B, T, F)."""
+        lead = next(iter(images.values())).shape[:2]
+        flat = {camera: frames.flatten(0, 1) for camera, frames in images.items()}
+        return self.encoder(flat).unflatten(0, lead)
+
+
+def preconditioning(sigma: Tensor, sigma_data: float) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Give c_skip, c_out, c_in, c_noise of Karras et al. 2022, table 1, in the shape of `sigma`.
+
+    D(x, sigma) = c_skip x + c_out F(c_in x, c_noise).
+    """
+    total = sigma**2 + sigma_data**2
+    return (
+        sigma_data**2 / total,
+        sigma * sigma_data / total.sqrt(),
+        total.rsqrt(),
+        sigma.log() / 4,
+    )
+
+
+def denoise(net: PolicyNet, x: Tensor, sigma: Tensor, condition: Tensor, sigma_data: float) -> Tensor:
+    """Guess the clean chunk (B, H, A) in fp32 from x (B, H, A) at noise levels sigma (B,)."""
+    c_skip, c_out, c_in, c_noise = (c[:, None, None] for c in preconditioning(sigma, sigma_data))
+    raw = net.denoiser(c_in * x, c_noise[:, 0, 0], condition)
+    return c_skip * x + c_out * raw.float()
+
+
+def autocast(device: torch.device, precision: str) -> torch.autocast:
+    """Run networks in bf16 when the config says so; everything around them stays fp32."""
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16")
