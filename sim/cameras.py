@@ -27,7 +27,7 @@ X_TF = RigidTransform(RollPitchYaw(0, np.pi, 0), [0, 0, 0.22])
 
 
 def camera_model(name: str, camera: Camera) -> CameraModel:
-    """Scale the calibrated intrinsics to the rendered size; pixel centres are whole numbers, hence the halves."""
+    """Scale the calibrated intrinsics to the rendered size. Pixel centres are whole numbers: the halves."""
     width, height = (round(n * camera.scale) for n in camera.calibrated_size)
     sx, sy = width / camera.calibrated_size[0], height / camera.calibrated_size[1]
     return CameraModel(

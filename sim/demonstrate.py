@@ -16,7 +16,7 @@ from sim.task import OutcomeMonitor
 
 
 class Disturbance(StrictModel):
-    """What pushes the operator off its path: the data then show how to come back (DART, Laskey et al. 2017)."""
+    """What pushes the operator off its path, so that the data show recovery (DART, Laskey et al. 2017)."""
 
     action_noise_m: float = 0.0
     """Standard deviation per axis of a slow error of what is executed; the label stays the operator's."""

@@ -49,7 +49,7 @@ class PlannerConfig:
 
 
 class PushPlanner:
-    """Plans with the quasi-static model; the costs of acting shrink near the goal, else it would stop short."""
+    """Plans with the quasi-static model. Costs of acting shrink near the goal, else it would stop short."""
 
     def __init__(self, pushes: Pushes, config: PlannerConfig, rng: np.random.Generator) -> None:
         self._pushes, self._config, self._rng = pushes, config, rng

@@ -12,7 +12,7 @@ from ambient_policy.runtime import PolicyRuntime, RuntimeConfig
 
 
 class CountingPolicy:
-    """Features are the mean colours; a chunk is the tool plus the newest feature: inputs can be read off it."""
+    """Features are the mean colours; a chunk is the tool plus the newest feature, to read inputs off it."""
 
     def __init__(self, obs_steps: int = 2, cameras: tuple[str, ...] = ("left", "right")):
         action = SimpleNamespace(execute_steps=8, horizon=16, period_s=0.1, names=("x", "y"))
