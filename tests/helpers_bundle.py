@@ -84,7 +84,8 @@ def make_bundle(
     noise_gain: float = 0.0,
     encoder: onnx.ModelProto | None = None,
     sampler: onnx.ModelProto | None = None,
-    **manifest: Any,
+    manifest: Manifest | None = None,
+    **fields: Any,
 ) -> Bundle:
     """Write a bundle into the new `folder`.
 
@@ -95,9 +96,9 @@ def make_bundle(
         state_gain: how the newest normalised state moves the chunk.
         noise_gain: how much of the noise is left in the chunk.
         encoder, sampler: replace a graph, for tests of broken ones.
-        manifest: arguments of `make_manifest`.
+        manifest: from `make_manifest`; otherwise `fields` are its arguments.
     """
-    spec = make_manifest(**manifest)
+    spec = manifest or make_manifest(**fields)
     size = (len(spec.action.names), spec.feature_size)
     gain = np.broadcast_to(np.asarray(features_gain, np.float32), size)
     drift = np.asarray(drift_m, np.float32) / np.asarray(spec.normalizer.action.scale, np.float32)
