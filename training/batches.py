@@ -1,7 +1,7 @@
 """Random batches, drawn, gathered and augmented on the run's device.
 
-Everything random comes from one `torch.Generator`, whose state is part of a checkpoint, so a resumed run draws
-the batches that the uninterrupted one would have. Nothing here waits for the device.
+Everything random comes from one `torch.Generator`, whose state is part of a checkpoint, so a resumed run
+draws the batches that the uninterrupted one would have. Nothing here waits for the device.
 """
 
 from __future__ import annotations

@@ -184,7 +184,8 @@ class SamplerConfig(StrictModel):
     steps: Count = 8
     """K: levels above zero."""
     sigma_max: Positive = 2.5
-    """Five times the data's spread already drowns it; starting higher spends steps where nothing is decided."""
+    """Five times the data's spread already drowns it; starting higher spends steps where nothing is
+    decided."""
     sigma_min: Positive = 0.02
     rho: Positive = 3.0
 

@@ -1,14 +1,16 @@
 """Noisy chunk and condition to clean chunk: three bodies behind one way of conditioning.
 
-Observation and noise level are mixed into one vector, and one matrix turns it into the scale, shift and gate of
-every layer. At deployment that matrix is applied once to all K noise levels, so a K-step sampler reads these
-weights once instead of K times; a body is matrix products only, which ONNX Runtime runs close to the machine's limit.
+Observation and noise level are mixed into one vector, and one matrix turns it into the scale, shift and gate
+of every layer. At deployment that matrix is applied once to all K noise levels, so a K-step sampler reads
+these weights once instead of K times. A body is matrix products only, which ONNX Runtime runs close to the
+machine's limit.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -95,6 +97,9 @@ class MLPDenoiser(Denoiser):
 
 
 class _Attention(nn.Module):
+    fused = True
+    """The exporter writes the fused form as a dozen nodes more; it turns this off."""
+
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
         self.heads, self.size = heads, width // heads
@@ -102,11 +107,14 @@ class _Attention(nn.Module):
         self.out = nn.Linear(width, width)
 
     def forward(self, x: Tensor) -> Tensor:
-        tokens, width = x.shape[1:]
         # -1 for the batch, not x.shape[0]: a symbolic size would put a chain of shape nodes into every block.
-        q, k, v = self.qkv(x).view(-1, tokens, 3, self.heads, self.size).permute(2, 0, 3, 1, 4).unbind(0)
-        mixed = nn.functional.scaled_dot_product_attention(q, k, v)
-        return self.out(mixed.transpose(1, 2).reshape(-1, tokens, width))
+        parts = self.qkv(x).chunk(3, dim=-1)
+        q, k, v = (part.view(-1, x.shape[1], self.heads, self.size).transpose(1, 2) for part in parts)
+        if self.fused:
+            mixed = nn.functional.scaled_dot_product_attention(q, k, v)
+        else:
+            mixed = ((q * self.size**-0.5) @ k.transpose(-1, -2)).softmax(-1) @ v
+        return self.out(mixed.transpose(1, 2).flatten(2))
 
 
 class DiTDenoiser(Denoiser):
@@ -187,7 +195,7 @@ class UNetDenoiser(Denoiser):
         if shortest != int(shortest):
             raise ValueError(f"horizon {sizes.horizon} cannot be halved {config.depth - 1} times")
         kernel = config.kernel
-        pairs = [(widths[0], widths[0]), *((a, b) for a, b in zip(widths, widths[1:], strict=False))]
+        pairs = [(widths[0], widths[0]), *((a, b) for a, b in pairwise(widths))]
         down = [_UNetBlock(a, b, kernel) for a, b in pairs]
         middle = _UNetBlock(widths[-1], widths[-1], kernel)
         up = [_UNetBlock(2 * b, a, kernel) for a, b in reversed(pairs)]

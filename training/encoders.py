@@ -1,7 +1,8 @@
 """Image to feature: one network per camera, each ending in a flatten head.
 
 A flatten head keeps where things are: position and angle of the T come out to a millimetre and half a degree
-near the goal, at 96 x 96, within minutes of training. GroupNorm, as batch statistics and EMA weights disagree.
+near the goal, at 96 x 96, within minutes of training. GroupNorm, as batch statistics and EMA weights
+disagree.
 """
 
 from __future__ import annotations
@@ -125,7 +126,8 @@ class CameraEncoders(nn.Module):
         kind = {"patch4": PatchEncoder, "resnet18": ResNet18Encoder}[config.kind]
         self.cameras = tuple(cameras)
         self.features = config.features * len(self.cameras)
-        # A submodule may not be called like a method of ModuleDict (`keys`, `pop`, ...), so names get a prefix.
+        # A submodule may not be called like a method of ModuleDict (`keys`, `pop`, ...), so names get a
+        # prefix.
         self.nets = nn.ModuleDict(
             {f"camera_{c}": kind(s.height, s.width, config) for c, s in cameras.items()}
         )

@@ -1,7 +1,7 @@
 """Features made ahead by a frozen encoder: training then skips the dear part of every step.
 
-Every frame is encoded `feature_draws` times: the first as it is, the others under another look, one look for each
-episode and draw, so that the T frames of a window agree.
+Every frame is encoded `feature_draws` times: the first as it is, the others under another look, one look for
+each episode and draw, so that the T frames of a window agree.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ _SAVE_EVERY = 20
 def stored_features(net: PolicyNet, data: RunData, config: TrainConfig, folder: Path) -> Tensor:
     """Return (N, draws, F) float16 features of all frames, reading what an earlier call has finished.
 
-    On a CPU they are a memory map in `folder`, and a killed call goes on where it stopped; a GPU makes them anew
-    in seconds and keeps them in its memory.
+    On a CPU they are a memory map in `folder`, and a killed call goes on where it stopped; a GPU makes them
+    anew in seconds and keeps them in its memory.
     """
     shape = (len(data.frames), config.feature_draws, net.encoder.features)
     bounds = _episode_bounds(data)

@@ -22,8 +22,8 @@ def denoising_loss(
 ) -> Tensor:
     """Weighted squared error of the clean guess, per sample (B,).
 
-    The weight (sigma^2 + sd^2) / (sigma sd)^2 makes it the plain error of the raw network output, which is how it
-    is computed: no large weight ever multiplies a small difference.
+    The weight (sigma^2 + sd^2) / (sigma sd)^2 makes it the plain error of the raw network output, which is
+    how it is computed: no large weight ever multiplies a small difference.
 
     Args:
         chunk, noise: (B, H, A), normalised actions and standard normal noise.

@@ -64,7 +64,7 @@ def train(
     data = load_data(config, device, cache_root)
     open_run(folder, config, data)
     net = make_net(config, device)
-    console.print(_headline(config, data, net, device))
+    console.print(_headline(config, data, net, device), soft_wrap=True)
     outcome = None
     names = phase_names(config)
     newest = read_meta(checkpoints[-1]).phase if checkpoints else names[0]
@@ -201,9 +201,10 @@ def _headline(config: TrainConfig, data: RunData, net: PolicyNet, device: torch.
         if device.type == "cuda"
         else f"CPU, {torch.get_num_threads()} threads"
     )
+    episodes = sum(len(cache.meta.episodes) for cache in data.caches)
     return (
-        f"{config.name}: {sum(data.train.counts)} windows of {sum(len(c.meta.episodes) for c in data.caches)} "
-        f"episodes, encoder {millions(net.encoder):.2f} M + denoiser {millions(net.denoiser):.2f} M parameters, "
+        f"{config.name}: {sum(data.train.counts)} windows of {episodes} episodes; "
+        f"encoder {millions(net.encoder):.2f} M and denoiser {millions(net.denoiser):.2f} M parameters; "
         f"{config.precision} on {where}{'' if data.frames.resident else ', images read from disk'}; "
         f"one action unit is {1e3 * data.normalization.action.scale[0]:.0f} mm"
     )

@@ -12,8 +12,8 @@ from typing import Annotated
 
 import tyro
 
-# Without these, glibc returns every large buffer to the kernel and faults it in again: 26 % of an fp32 step on a
-# CPU. They are read before Python starts, hence the re-exec.
+# Without these, glibc returns every large buffer to the kernel and faults it in again: 26 % of an fp32 step
+# on a CPU. They are read before Python starts, hence the re-exec.
 _MALLOC = {"MALLOC_MMAP_THRESHOLD_": "4294967296", "MALLOC_TRIM_THRESHOLD_": "17179869184"}
 
 

@@ -20,8 +20,8 @@ _CHUNK = 128
 def policy_metrics(net: PolicyNet, batcher: Batcher, config: TrainConfig) -> dict[str, float]:
     """Measure a policy.
 
-    Returns: `denoise`, the training loss; `chunk_mm`, mean distance of sampled from demonstrated positions over
-        the executed steps, one sample a window. It never reaches 0: a demonstrator may choose.
+    Returns: `denoise`, the training loss; `chunk_mm`, mean distance of sampled from demonstrated positions
+        over the executed steps, one sample a window. It never reaches 0: a demonstrator may choose.
     """
     data = batcher.data
     count = min(config.validation.windows, sum(batcher.table.counts))
