@@ -129,8 +129,11 @@ def load_data(config: TrainConfig, device: torch.device, cache_root: Path | None
         return torch.as_tensor(array, dtype=dtype).to(device)
 
     def table_of(part: str) -> WindowTable:
-        columns = (np.concatenate([getattr(w, c) for w in windows[part]]) for c in ("now", "first", "last"))
-        return WindowTable(*(put(c, torch.int64) for c in columns), tuple(map(len, windows[part])))
+        now, first, last = (
+            put(np.concatenate([getattr(w, column) for w in windows[part]]), torch.int64)
+            for column in ("now", "first", "last")
+        )
+        return WindowTable(now, first, last, tuple(map(len, windows[part])))
 
     return RunData(
         caches=caches,

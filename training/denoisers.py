@@ -32,6 +32,7 @@ class Sizes:
 class Denoiser(nn.Module):
     """Base: condition, noise embedding and modulation. Subclasses add `body`."""
 
+    frequencies: Tensor
     MOTION_GAIN = 10.0
     """Steps between states are some centimetres, states span half a metre: this brings both to one scale."""
     FREQUENCIES = 16
@@ -96,7 +97,9 @@ class MLPDenoiser(Denoiser):
         return self.leave(h).unflatten(-1, (self.sizes.horizon, self.sizes.action))
 
 
-class _Attention(nn.Module):
+class Attention(nn.Module):
+    """Self-attention over the tokens of a chunk (B, H, d)."""
+
     fused = True
     """The exporter writes the fused form as a dozen nodes more; it turns this off."""
 
@@ -107,6 +110,7 @@ class _Attention(nn.Module):
         self.out = nn.Linear(width, width)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Mix tokens (B, H, d)."""
         # -1 for the batch, not x.shape[0]: a symbolic size would put a chain of shape nodes into every block.
         parts = self.qkv(x).chunk(3, dim=-1)
         q, k, v = (part.view(-1, x.shape[1], self.heads, self.size).transpose(1, 2) for part in parts)
@@ -129,7 +133,7 @@ class DiTDenoiser(Denoiser):
         self.norms = nn.ModuleList(
             nn.LayerNorm(d, elementwise_affine=False) for _ in range(2 * config.depth + 1)
         )
-        self.attentions = nn.ModuleList(_Attention(d, config.heads) for _ in range(config.depth))
+        self.attentions = nn.ModuleList(Attention(d, config.heads) for _ in range(config.depth))
         hidden = config.mlp_ratio * d
         self.mlps = nn.ModuleList(
             nn.Sequential(nn.Linear(d, hidden), nn.SiLU(), nn.Linear(hidden, d)) for _ in range(config.depth)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from typing import Generic, TypeVar
 
 import torch
 from torch import nn
@@ -13,15 +14,18 @@ def ema_decay(step: int, power: float, largest: float) -> float:
     return min(largest, 1 - (1 + step) ** -power)
 
 
-class EMA:
+Net = TypeVar("Net", bound=nn.Module)
+
+
+class EMA(Generic[Net]):
     """A second copy of a network, following the first slowly."""
 
-    def __init__(self, net: nn.Module, power: float, largest: float) -> None:
+    def __init__(self, net: Net, power: float, largest: float) -> None:
         self.net = copy.deepcopy(net).eval().requires_grad_(False)
         self.power, self.largest = power, largest
 
     @torch.no_grad()
-    def update(self, net: nn.Module, step: int) -> None:
+    def update(self, net: Net, step: int) -> None:
         """Move towards `net` after its step number `step`, counted from 1."""
         share = 1 - ema_decay(step, self.power, self.largest)
         # One fused launch for all weights; a Python loop would cost more than the network on a GPU.

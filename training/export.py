@@ -117,7 +117,7 @@ def write_graphs(net: Any, config: Any, sigma_data: float, sampler: Any, folder:
     from training.unroll import denoiser_calls, unroll
 
     s, ladder = net.sizes, sampler.ladder()
-    shapes = {
+    shapes: dict[str, tuple[int, ...]] = {
         "features": (s.obs_steps, s.features),
         "state": (s.obs_steps, s.state),
         "noise": (s.horizon, s.action),

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from training.config import CameraConfig
-from training.denoisers import Denoiser
+from training.denoisers import Attention, Denoiser
 from training.policy import PolicyNet
 
 OPSET = 20
@@ -50,7 +50,7 @@ class _Body(nn.Module):
         super().__init__()
         self.denoiser = copy.deepcopy(denoiser)
         for module in self.denoiser.modules():
-            if hasattr(module, "fused"):
+            if isinstance(module, Attention):
                 module.fused = False
 
     def forward(self, x: Tensor, modulation: Tensor) -> Tensor:

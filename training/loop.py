@@ -36,7 +36,7 @@ class TrainState:
     phase: str
     step: int
     net: PolicyNet
-    ema: EMA
+    ema: EMA[PolicyNet]
     optimizer: torch.optim.AdamW
     rng: torch.Generator
 
