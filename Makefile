@@ -4,11 +4,11 @@ SHELL := /bin/bash
 
 VENV := .venv/bin
 
-# The demo, as in: make demo TRIALS=3 SEED=7 MODE=lockstep
+# The demo, as in: make demo TRIALS=3 MODE=realtime VIEWER=true
 POLICY ?= bundles/pushing
 TRIALS ?= 10
-SEED   ?= 0
-MODE   ?= realtime
+SEED   ?= 100000
+MODE   ?= lockstep
 VIEWER ?= false
 OUTPUT ?= runs/demo
 # More pytest arguments, as in: make test PYTEST="-k bundle -x"

@@ -22,12 +22,20 @@ from ambient_policy.trials import Trial
 
 HEADLINE_STAGE = "image_to_command_ms"
 STAGES = {
+    "render_ms": "camera image",
     "encode_ms": "image encoder",
     "denoise_ms": "denoising",
-    "image_to_chunk_ms": "camera stamp to chunk",
+    "image_to_chunk_ms": "camera stamp to chunk at the servo",
     HEADLINE_STAGE: "camera stamp to command",
+    "command_age_ms": "the same by the robot's clock",
 }
-"""Key in latency.jsonl -> its name on the page, in the order in which a frame passes them."""
+"""Key in latency.jsonl -> its name on the page, in the order in which a frame passes them.
+
+All but the last are wall time. In lock-step the twin's clock stands still while it waits, so by that clock a
+command is as old as the planned hand-over; in real time the two agree.
+"""
+DRAWN = ("encode_ms", "denoise_ms", "image_to_chunk_ms", HEADLINE_STAGE)
+"""The stages that the figure shows."""
 
 RUNNERS = {
     "direct": "in the twin, without ROS",
@@ -91,6 +99,7 @@ def view(run: Run) -> dict[str, Any]:
     """Work out every number and text of the page from the files of a run."""
     stages = {name: stage_values(run, key) for key, name in STAGES.items()}
     stages = {name: values for name, values in stages.items() if values}
+    drawn = {STAGES[key]: stages[STAGES[key]] for key in DRAWN if STAGES[key] in stages}
     headline = STAGES[HEADLINE_STAGE]
     times_s = [t.time_to_success_s for t in run.trials if t.time_to_success_s is not None]
     return {
@@ -104,7 +113,7 @@ def view(run: Run) -> dict[str, Any]:
         "longest_s": max(t.duration_s for t in run.trials) or 1.0,
         "latency": {name: tail(values) for name, values in stages.items()},
         "headline_latency": tail(stages[headline]) if headline in stages else None,
-        "figure": latency_figure(stages, headline if headline in stages else None) if stages else None,
+        "figure": latency_figure(drawn, headline if headline in drawn else None) if drawn else None,
         "pictures": pictures(run),
         "pictures_left_out": max(0, len({(s.kind, s.number) for s in run.stills}) - PICTURED_TRIALS),
         "videos": run.videos,

@@ -79,7 +79,8 @@ def run(tmp_path: Path) -> Path:
             Image.new("RGB", (640, 480), (seed, 90, 60)).save(folder / "stills" / f"seed_{seed}_{when}.png")
     # 1 to 101 ms: median 51, 99th percentile 100, longest 101.
     lines = [
-        {"trial": 0, "encode_ms": 1.0, "image_to_command_ms": ms, "denoise_ms": None} for ms in range(1, 102)
+        {"trial": 0, "encode_ms": 1.0, "denoise_ms": None, "image_to_command_ms": ms, "command_age_ms": 50.0}
+        for ms in range(1, 102)
     ]
     (folder / "latency.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     (folder / "run.json").write_text(
