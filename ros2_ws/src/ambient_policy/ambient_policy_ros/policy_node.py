@@ -1,0 +1,223 @@
+"""Policy node: camera images and tool pose in, action chunks out.
+
+Subscribes to camera/<name>/color/image_raw and camera_info of every camera in the bundle, to tool/pose and to
+policy/enable; publishes policy/chunk, policy/path (for RViz) and policy/status. Remap the names as needed.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from functools import partial
+from typing import Literal
+
+import numpy as np
+from diagnostic_msgs.msg import DiagnosticArray
+from geometry_msgs.msg import PoseStamped
+from nav_msgs.msg import Path
+from pydantic import Field
+from rclpy.clock import Clock, ClockType
+from rclpy.node import Node
+from sensor_msgs.msg import CameraInfo, Image
+from std_msgs.msg import Bool
+from trajectory_msgs.msg import MultiDOFJointTrajectory
+
+from ambient_policy.bundle import load_bundle
+from ambient_policy.chunks import TIME_EPSILON_S
+from ambient_policy.config import StrictModel
+from ambient_policy.errors import AmbientPolicyError
+from ambient_policy.inference import Policy
+from ambient_policy.runtime import Decision, PolicyRuntime, RuntimeConfig
+from ambient_policy_ros import convert, node_main, qos
+from ambient_policy_ros.reasons import Once, without_numbers
+
+WATCH_PERIOD_S = 0.2
+"""How often a node that hears nothing looks whether that has become a hold."""
+TOOL = "(tool)"
+"""Key of the tool beside the names of the cameras, which have no brackets."""
+
+
+class PolicyParameters(StrictModel):
+    """ROS parameters of the node."""
+
+    bundle: str
+    """Folder of the policy bundle."""
+    provider: Literal["cpu", "cuda", "tensorrt", "auto"] = "cpu"
+    threads: int = Field(default=1, ge=1)
+    """Of onnxruntime."""
+    seed: int = 0
+    """Of the starting noise; taken anew at every enable, so a trial does not depend on those before it."""
+    replan_steps: int = Field(default=0, ge=0)
+    """Frames between two chunks; 0 takes what the bundle says."""
+    max_age_s: float = Field(default=0.5, gt=0)
+    """A newest frame older than this is a hold."""
+    match_s: float = Field(default=0.02, ge=0)
+    """Images and tool pose of one frame may differ this much in time."""
+    image_reliability: Literal["reliable", "best_effort"] = "reliable"
+    """What the camera driver offers; a reliable reader gets nothing from a best-effort writer."""
+
+
+class PolicyNode(Node):
+    """Carries messages to and from a PolicyRuntime; decides nothing itself."""
+
+    def __init__(self) -> None:
+        super().__init__("policy", automatically_declare_parameters_from_overrides=True)
+        self._config = node_main.read_parameters(self, PolicyParameters)
+        policy = Policy(load_bundle(self._config.bundle), self._config.provider, self._config.threads)
+        # The first calls take ten times as long; they must not be the first of a trial.
+        policy.warm_up()
+        self._spec = policy.manifest
+        self._facts = {
+            "policy": self._spec.name,
+            "bundle_commit": self._spec.commit,
+            "provider": policy.provider,
+        }
+        runtime_config = RuntimeConfig(
+            replan_steps=self._config.replan_steps or None,
+            max_age_s=self._config.max_age_s,
+            match_s=self._config.match_s,
+        )
+        self._runtime = PolicyRuntime(policy, runtime_config, self._noise(), time.perf_counter)
+        self._once = Once(self.get_logger().warning)
+        self._enabled = False
+        self._hold = ""
+        self._newest_s: dict[str, float] = {}
+        """Newest stamp of each camera and of the tool."""
+        self._waiting = False
+        """Whether images have come that no frame has used yet."""
+
+        self._chunks = self.create_publisher(MultiDOFJointTrajectory, "policy/chunk", qos.STATE)
+        self._paths = self.create_publisher(Path, "policy/path", qos.STATE)
+        self._statuses = self.create_publisher(DiagnosticArray, "policy/status", qos.STATUS)
+        self.create_subscription(Bool, "policy/enable", self._on_enable, qos.ENABLE)
+        self.create_subscription(PoseStamped, "tool/pose", self._on_tool, qos.STATE)
+        image_qos = qos.image_in(self._config.image_reliability)
+        self._infos = {}
+        for name in self._spec.cameras:
+            topic = f"camera/{name}/color"
+            self.create_subscription(Image, f"{topic}/image_raw", partial(self._on_image, name), image_qos)
+            on_info = partial(self._on_camera_info, name)
+            self._infos[name] = self.create_subscription(
+                CameraInfo, f"{topic}/camera_info", on_info, image_qos
+            )
+        self.create_timer(WATCH_PERIOD_S, self._watch, clock=Clock(clock_type=ClockType.STEADY_TIME))
+        self.get_logger().info(
+            f"policy {self._spec.name} ready on {policy.provider}; waiting for policy/enable"
+        )
+
+    def _noise(self) -> np.random.Generator:
+        return np.random.default_rng(self._config.seed)
+
+    def _now_s(self) -> float:
+        return convert.seconds(self.get_clock().now().to_msg())
+
+    def _on_enable(self, msg: Bool) -> None:
+        if msg.data != self._enabled:
+            self._enabled, self._hold = msg.data, ""
+            self._runtime.reset(self._noise())
+            self._once.forget()
+            self._newest_s = dict.fromkeys([*self._spec.cameras, TOOL], self._now_s())
+            self._waiting = False
+        # Answered also when nothing changes: whoever asked may have missed the first answer.
+        self._publish_status("enable", self._now_s(), self._facts)
+
+    def _on_tool(self, msg: PoseStamped) -> None:
+        if not self._enabled:
+            return
+        try:
+            xy, stamp_s = convert.pose_xy(msg), convert.seconds(msg.header.stamp)
+        except AmbientPolicyError as error:
+            self._report_hold(str(error))
+            return
+        self._runtime.observe_tool(xy, stamp_s)
+        self._newest_s[TOOL] = max(self._newest_s[TOOL], stamp_s)
+        if self._waiting:
+            self._plan()
+
+    def _on_image(self, camera: str, msg: Image) -> None:
+        if not self._enabled:
+            return
+        stamp_s = convert.seconds(msg.header.stamp)
+        try:
+            self._runtime.observe_image(camera, convert.image_array(msg), stamp_s)
+        except AmbientPolicyError as error:
+            self._report_hold(str(error))
+            return
+        self._newest_s[camera] = max(self._newest_s[camera], stamp_s)
+        self._waiting = True
+        self._plan()
+
+    def _plan(self) -> None:
+        """Plan once the tool's poses have caught up with the images.
+
+        Which pose belongs to a frame must not depend on which of two topics is delivered first.
+        """
+        newest_image_s = max(self._newest_s[camera] for camera in self._spec.cameras)
+        if self._newest_s[TOOL] < newest_image_s - TIME_EPSILON_S:
+            return
+        decision = self._runtime.plan(max(self._now_s(), newest_image_s))
+        if decision.frame_stamp_s is not None:
+            self._waiting = False
+            self._publish(decision, decision.frame_stamp_s)
+
+    def _watch(self) -> None:
+        """Say why nothing moves when some source has been silent for too long; no message would say it."""
+        now_s = self._now_s()
+        if not self._enabled or now_s - min(self._newest_s.values()) <= self._config.max_age_s:
+            return
+        decision = self._runtime.plan(now_s)
+        if decision.frame_stamp_s is not None:
+            self._publish(decision, decision.frame_stamp_s)
+        elif decision.hold is not None:
+            self._report_hold(decision.hold.reason)
+
+    def _on_camera_info(self, camera: str, msg: CameraInfo) -> None:
+        """Compare the lens with the one the policy was trained with, once."""
+        self.destroy_subscription(self._infos.pop(camera))
+        have, trained = convert.camera_model(msg), self._spec.cameras[camera].capture
+        now, then = have.fx / max(have.width, 1), trained.fx / trained.width
+        if abs(now / then - 1) > 0.05:
+            self.get_logger().warning(
+                f"camera {camera} sees another angle than in training: fx / width is {now:.3f}, "
+                f"was {then:.3f}; expect poor results"
+            )
+
+    def _publish(self, decision: Decision, frame_s: float) -> None:
+        self._hold = decision.hold.reason if decision.hold is not None else ""
+        if self._hold:
+            self._once(f"holding: {self._hold}")
+        chunk_stamp = ""
+        if decision.chunk is not None:
+            msg = convert.chunk_msg(decision.chunk, self._spec.action.frame)
+            self._chunks.publish(msg)
+            chunk_stamp = str(convert.nanoseconds(msg.header.stamp))
+        times = {
+            f"{key.removesuffix('_s')}_ms": f"{1e3 * value:.3f}" for key, value in decision.timings.items()
+        }
+        self._publish_status("frame", frame_s, {"chunk_stamp": chunk_stamp, **times})
+        if decision.chunk is not None:
+            self._paths.publish(convert.path_msg(decision.chunk, self._spec.action.frame))
+
+    def _report_hold(self, reason: str) -> None:
+        """Tell of a hold that no frame brings, once for each kind of reason."""
+        known = without_numbers(self._hold) == without_numbers(reason)
+        self._hold = reason
+        if not known:
+            self._once(f"holding: {reason}")
+            self._publish_status(
+                "hold", convert.seconds(self.get_clock().now().to_msg()), {"chunk_stamp": ""}
+            )
+
+    def _publish_status(self, event: str, time_s: float, values: dict[str, str]) -> None:
+        state = "active" if self._enabled else "inactive"
+        every = {"event": event, "state": state, "hold": self._hold, **values}
+        self._statuses.publish(convert.status_msg("policy", every, time_s, self._hold))
+
+
+def main() -> int:
+    """Run the node until it is told to stop."""
+    return node_main.run(PolicyNode)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,158 @@
+"""Servo node: action chunks in, a stream of tool targets out, inside the workspace and below the speed limit.
+
+Subscribes to policy/chunk, tool/pose and policy/enable; publishes tool/target (PoseStamped, >= 100 Hz) and
+servo/status. Silent until it is enabled for the first time; when disabled it holds the tool where it is.
+
+What drives it: every tool pose is answered by one target of the same time. That is exact in lock-step (one
+answer to one question, in whatever order /clock and the pose arrive) and smooth in real time (no beat between
+the robot's rate and a second timer, and up to one period less delay). On a real robot a timer fills gaps: it
+keeps `rate_hz` where poses come more slowly, and makes a hold of a pose that no longer comes.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+
+from diagnostic_msgs.msg import DiagnosticArray
+from geometry_msgs.msg import PoseStamped
+from pydantic import Field
+from rclpy.node import Node
+from std_msgs.msg import Bool
+from trajectory_msgs.msg import MultiDOFJointTrajectory
+
+from ambient_policy.chunks import ChunkFollower
+from ambient_policy.config import StrictModel
+from ambient_policy.errors import AmbientPolicyError
+from ambient_policy.limits import MotionLimits
+from ambient_policy_ros import convert, node_main, qos
+from ambient_policy_ros.reasons import Once, without_numbers
+from ambient_policy_ros.servo import Servo
+
+LOG_AFTER_S = 0.5
+"""A hold is logged when it has lasted this long: every start holds for a moment, until the first chunk."""
+
+
+class ServoParameters(StrictModel):
+    """ROS parameters of the node."""
+
+    workspace_min: tuple[float, float]
+    """Lowest corner of where the tool may go, in the frame of the tool pose [m]."""
+    workspace_max: tuple[float, float]
+    max_speed_m_s: float = Field(gt=0)
+    handover_s: float = Field(default=0.05, ge=0)
+    """Age at which a chunk takes over from the one before."""
+    rate_hz: float = Field(default=100.0, gt=0)
+    """Lowest rate of targets."""
+    max_pose_age_s: float = Field(default=0.2, gt=0)
+    """A tool pose older than this is a hold."""
+
+
+class ServoNode(Node):
+    """Carries messages to and from a Servo."""
+
+    def __init__(self) -> None:
+        super().__init__("servo", automatically_declare_parameters_from_overrides=True)
+        config = node_main.read_parameters(self, ServoParameters)
+        limits = MotionLimits(
+            workspace_min=config.workspace_min,
+            workspace_max=config.workspace_max,
+            max_speed_m_s=config.max_speed_m_s,
+        )
+        self._period_s = 1 / config.rate_hz
+        self._servo = Servo(ChunkFollower(config.handover_s), limits, self._period_s, config.max_pose_age_s)
+        self._once = Once(self.get_logger().warning)
+        self._ever_enabled = False
+        self._frame_id = ""
+        self._hold = ""
+        self._hold_since_s = 0.0
+
+        self._targets = self.create_publisher(PoseStamped, "tool/target", qos.STATE)
+        self._statuses = self.create_publisher(DiagnosticArray, "servo/status", qos.STATUS)
+        self.create_subscription(Bool, "policy/enable", self._on_enable, qos.ENABLE)
+        self.create_subscription(PoseStamped, "tool/pose", self._on_pose, qos.STATE)
+        self.create_subscription(MultiDOFJointTrajectory, "policy/chunk", self._on_chunk, qos.STATE)
+        # Under /clock no time passes between two poses, and a timer would cost as much as a pose.
+        if not self.get_parameter("use_sim_time").value:
+            self.create_timer(self._period_s, self._fill_gap)
+        low, high = config.workspace_min, config.workspace_max
+        self.get_logger().info(
+            f"servo ready: x {low[0]} to {high[0]} m, y {low[1]} to {high[1]} m, {config.max_speed_m_s} m/s"
+        )
+
+    def _now_s(self) -> float:
+        return convert.seconds(self.get_clock().now().to_msg())
+
+    def _on_enable(self, msg: Bool) -> None:
+        counts = {}
+        if msg.data != self._servo.following:
+            counts = {"limited_ticks": str(self._servo.limited), "holds": json.dumps(self._servo.holds)}
+            self._servo.reset()
+            self._servo.following = msg.data
+            self._ever_enabled, self._hold = True, ""
+            self._once.forget()
+        # Answered also when nothing changes: whoever asked may have missed the first answer.
+        self._publish_status("enable", self._now_s(), counts)
+
+    def _on_chunk(self, msg: MultiDOFJointTrajectory) -> None:
+        if not self._servo.following:
+            return
+        reason = f"chunk is in frame {msg.header.frame_id!r}, the tool pose in {self._frame_id!r}"
+        if msg.header.frame_id == self._frame_id or not self._frame_id:
+            try:
+                reason = self._servo.accept(convert.chunk(msg), self._now_s())
+            except AmbientPolicyError as error:
+                reason = str(error)
+        if reason:
+            self._once(f"chunk refused: {reason}")
+        event = "refused" if reason else "accepted"
+        self._publish_status(event, convert.seconds(msg.header.stamp), {"reason": reason})
+
+    def _on_pose(self, msg: PoseStamped) -> None:
+        try:
+            xy = convert.pose_xy(msg)
+        except AmbientPolicyError as error:
+            self._once(str(error))
+            return
+        stamp_s = convert.seconds(msg.header.stamp)
+        self._frame_id = msg.header.frame_id
+        self._servo.observe(xy, stamp_s)
+        # A clock that follows /clock may not have heard yet of the time of this pose.
+        self._command(max(self._now_s(), stamp_s))
+
+    def _fill_gap(self) -> None:
+        now_s = self._now_s()
+        # Never the first target: that one must answer a pose, which says where to hold the tool.
+        if 1.5 * self._period_s <= self._servo.target_age_s(now_s) < math.inf:
+            self._command(now_s)
+
+    def _command(self, now_s: float) -> None:
+        if not self._ever_enabled:
+            return
+        command = self._servo.command(now_s)
+        if command is None:
+            return
+        self._targets.publish(convert.pose_msg(command.position, now_s, self._frame_id))
+        if command.taken_over_s is not None:
+            self._hold = ""
+            self._publish_status("taken_over", command.taken_over_s, {"at_ns": str(round(now_s * 1e9))})
+        elif without_numbers(command.hold) != without_numbers(self._hold):
+            self._hold, self._hold_since_s = command.hold, now_s
+            self._publish_status("hold" if command.hold else "follow", now_s, {})
+        elif command.hold and self._servo.following and now_s - self._hold_since_s > LOG_AFTER_S:
+            self._once(f"holding: {command.hold}")
+
+    def _publish_status(self, event: str, time_s: float, values: dict[str, str]) -> None:
+        state = "active" if self._servo.following else "inactive"
+        every = {"event": event, "state": state, "hold": self._hold, **values}
+        self._statuses.publish(convert.status_msg("servo", every, time_s, self._hold))
+
+
+def main() -> int:
+    """Run the node until it is told to stop."""
+    return node_main.run(ServoNode)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

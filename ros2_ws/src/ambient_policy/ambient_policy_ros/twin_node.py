@@ -1,0 +1,123 @@
+"""Twin node: stands for the robot; publishes what it publishes, takes tool/target, runs and scores trials.
+
+It owns the simulated station and ROS time (/clock), all in one thread. Everything of a run goes into one
+folder: trials.jsonl, latency.jsonl, run.json, stills/, a film and report.html.
+"""
+
+from __future__ import annotations
+
+import datetime
+import os
+import platform
+import sys
+import time
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field
+from rclpy.node import Node
+
+from ambient_policy.config import StrictModel
+from ambient_policy.provenance import commit
+from ambient_policy_ros import node_main
+from ambient_policy_ros.latency import LatencyBook
+from ambient_policy_ros.twin_link import TwinLink
+from ambient_policy_ros.twin_pace import LockStep, RealTime
+from ambient_policy_ros.twin_record import FILM, Recorder, fresh_folder
+from ambient_policy_ros.twin_trials import Runner, TrialRunner
+from sim.film import FILM_CAMERA
+from sim.scenario import load_scenario
+from sim.station import Station
+from sim.viewer import start_viewer
+
+RUNNERS: dict[str, Runner] = {"lockstep": "ros-lockstep", "realtime": "ros-realtime"}
+
+
+class TwinParameters(StrictModel):
+    """ROS parameters of the node."""
+
+    scenario: str = "pushing"
+    """Name of a shipped scenario, or path of a YAML file."""
+    trials: int = Field(default=10, ge=1)
+    seed: int = Field(default=100_000, ge=0)
+    """Start of the first trial; each further one takes the next seed. Demonstrations use seeds from 0."""
+    mode: Literal["lockstep", "realtime"] = "lockstep"
+    output: str = ""
+    """Folder of the run; by default a new one under runs/."""
+    viewer: bool = False
+    """Whether to serve a live 3-D view on this machine (Meshcat)."""
+    video: bool = True
+    """Whether to film the trials."""
+
+
+class TwinNode(Node):
+    """Holds the twin's parameters and its place in the ROS graph; the work is in `TrialRunner`."""
+
+    def __init__(self) -> None:
+        super().__init__("twin", automatically_declare_parameters_from_overrides=True)
+        self.config = node_main.read_parameters(self, TwinParameters)
+
+
+def run_trials(node: TwinNode) -> int:
+    """Run all trials, then write the report; also after an interrupt, for the trials that have ended."""
+    config = node.config
+    scenario = load_scenario(config.scenario)
+    began = datetime.datetime.now()
+    folder = fresh_folder(Path(config.output or f"runs/{scenario.name}-{began:%Y%m%d-%H%M%S}"))
+    meshcat, url = start_viewer() if config.viewer else (None, "")
+    if url:
+        print(f"live view: open {url} in a browser", flush=True)
+    station = Station(scenario, meshcat=meshcat, extra_cameras={FILM: FILM_CAMERA})
+    book = LatencyBook(folder / "latency.jsonl")
+    link = TwinLink(node, station.cameras, book.taken_over)
+    pace = LockStep(link, book) if config.mode == "lockstep" else RealTime(link, book)
+    recorder = Recorder(folder, station, config.video)
+    runner = TrialRunner(station, link, pace, book, recorder, RUNNERS[config.mode])
+    ended = successes = 0
+    start_s = time.monotonic()
+    try:
+        for number in range(config.trials):
+            seed = config.seed + number
+            label = f"trial {number + 1} of {config.trials}, seed {seed}"
+            trial = runner.run(number, seed, label)
+            ended, successes = ended + 1, successes + trial.success
+            how = f"success after {trial.time_to_success_s:.1f} s" if trial.success else trial.outcome
+            held = ", held" if trial.held else ""
+            print(f"{label}: {how.upper()}{held}   [{successes} of {ended} succeeded]", flush=True)
+    finally:
+        wall_s = time.monotonic() - start_s
+        facts: dict[str, Any] = {
+            "schema_name": "ambient_policy.run",
+            "version": 1,
+            "title": f"{scenario.name} on the twin, through ROS 2",
+            "began": began.astimezone().isoformat(timespec="seconds"),
+            "trials": ended,
+            "trials_wanted": config.trials,
+            "mode": config.mode,
+            "first_seed": config.seed,
+            "scenario_file": config.scenario,
+            "provider": link.inbox.facts.get("provider", "unknown"),
+            "simulated_s": round(runner.simulated_s, 2),
+            "wall_s": round(wall_s, 2),
+            "simulated_s_per_wall_s": round(runner.simulated_s / wall_s, 3),
+            "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
+            "python": platform.python_version(),
+            "ros_distro": os.environ.get("ROS_DISTRO", "jazzy wheels"),
+            "commit": commit(),
+        }
+        if isinstance(pace, RealTime):
+            facts["late_ticks"] = f"{pace.late_ticks} of {pace.ticks} by more than 10 ms"
+        link.close()
+        book.close()
+        report = recorder.finish(facts)
+    print(f"{successes} of {ended} trials succeeded; report: {report}", flush=True)
+    return 0
+
+
+def main() -> int:
+    """Run the node until the trials are done or it is told to stop."""
+    return node_main.run(TwinNode, run_trials)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
