@@ -89,7 +89,8 @@ def parse(data: Mapping[str, Any], model: type[Model], where: str) -> Model:
 
 def dump_yaml(model: pydantic.BaseModel) -> str:
     """Write a model as YAML that `load_yaml` reads back to an equal model."""
-    return yaml.safe_dump(model.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+    # Escapes letters beyond ASCII: written as they are, PyYAML misreads some (U+0085 comes back as a space).
+    return yaml.safe_dump(model.model_dump(mode="json"), sort_keys=False)
 
 
 def nearest(word: str, known: typing.Iterable[str]) -> str:

@@ -261,7 +261,7 @@ def test_a_missing_or_hollow_onnxruntime_names_the_extras(tmp_path, monkeypatch)
 
 
 def test_bundles_are_read_without_a_runtime(tmp_path):
-    """Loading and checking a bundle imports no onnxruntime, onnx, codec or image library: it is for anywhere."""
+    """Loading and checking a bundle imports no runtime, codec or image library, so it works anywhere."""
     make_bundle(tmp_path / "p")
     script = (
         "import sys; from ambient_policy.bundle import load_bundle; import ambient_policy.inference;"
