@@ -47,6 +47,7 @@ ROOMS = (
             "inference.py": {"onnxruntime"},
             "images.py": {"cv2"},
             "video.py": {"av"},
+            "movie.py": {"av"},
             "statistics.py": {"scipy"},
             "report*.py": {"matplotlib", "jinja2", "PIL"},
         },
@@ -55,8 +56,14 @@ ROOMS = (
         "training",
         {"numpy", "torch", "onnx", "onnxscript", "safetensors", "ambient_policy", "training"}
         | CONFIG_AND_TERMINAL,
+        # It compares both graphs with torch before there is a bundle that the core could open.
+        {"parity.py": {"onnxruntime"}},
     ),
-    Room("sim", {"numpy", "pydrake", "ambient_policy", "sim"} | CONFIG_AND_TERMINAL),
+    Room(
+        "sim",
+        {"numpy", "pydrake", "ambient_policy", "sim"} | CONFIG_AND_TERMINAL,
+        {"film.py": {"cv2"}},  # writes captions into films
+    ),
     Room(
         ROS_NODES,
         {"numpy", "rclpy", "ament_index_python", "ambient_policy", "ambient_policy_ros"}
