@@ -22,30 +22,29 @@ GROUP = "ambient_policy.commands"
 
 @dataclass(frozen=True)
 class Known:
-    """A command of this project: what it does, the modules it needs, the line that installs them."""
+    """A command of this project: what it does, the modules it needs, the extras that bring them."""
 
     summary: str
     needs: tuple[str, ...] = ()
-    install: str = "pip install -e ."
+    extras: str = "cpu"
+    then: str = ""
+
+    @property
+    def install(self) -> str:
+        """Give the line that installs the room, with the versions that were tested together."""
+        return f"pip install -c constraints.txt -e '.[{self.extras}]'{self.then}"
 
 
 KNOWN = {
-    "collect": Known(
-        "record demonstrations of the scripted expert in the twin", ("pydrake",), "pip install -e '.[sim]'"
-    ),
-    "train": Known("train a policy from episodes", ("torch", "onnx"), "pip install -e '.[train]'"),
-    "export": Known(
-        "turn a checkpoint into a policy bundle",
-        ("torch", "onnx", "onnxruntime"),
-        "pip install -e '.[train,cpu]'",
-    ),
-    "evaluate": Known(
-        "run a bundle in the twin without ROS", ("pydrake", "onnxruntime"), "pip install -e '.[sim,cpu]'"
-    ),
+    "collect": Known("record demonstrations of the scripted expert in the twin", ("pydrake",), "sim"),
+    "train": Known("train a policy from episodes", ("torch", "onnx"), "train"),
+    "export": Known("turn a checkpoint into a policy bundle", ("torch", "onnx", "onnxruntime"), "train,cpu"),
+    "evaluate": Known("run a bundle in the twin without ROS", ("pydrake", "onnxruntime"), "sim,cpu"),
     "launch": Known(
         "start the nodes of a job, such as `pushing`",
         ("ambient_policy_ros", "rclpy"),
-        "pip install -e '.[ros,sim,cpu]' && pip install -e ros2_ws/src/ambient_policy",
+        "ros,sim,cpu",
+        " && pip install --no-deps -e ros2_ws/src/ambient_policy",
     ),
     "report": Known("make a page from recorded trials"),
     "inspect": Known("say what a bundle or an episode is, and check it"),
