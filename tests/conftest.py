@@ -18,6 +18,10 @@ os.environ["ROS_DOMAIN_ID"] = str(1 + os.getpid() % 100)
 os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
 os.environ.pop("ROS_LOCALHOST_ONLY", None)
 os.environ["ROS_LOG_DIR"] = tempfile.mkdtemp(prefix="ambient-policy-ros-log-")
+os.environ.setdefault(
+    "FASTRTPS_DEFAULT_PROFILES_FILE",
+    str(ROOT / "ros2_ws" / "src" / "ambient_policy" / "config" / "fastdds.xml"),
+)
 os.environ["MPLBACKEND"] = "Agg"
 # One thread a process: the tests start several processes, and two busy pools on two cores starve each other.
 os.environ.setdefault("OMP_NUM_THREADS", "1")

@@ -155,7 +155,7 @@ def test_setup_refuses_what_it_does_not_know(root: Path) -> None:
 
 
 def test_colcon_takes_the_ros_package_for_one(root: Path) -> None:
-    """A package.xml that does not parse still builds, as plain Python; nothing finds its launch files then."""
+    """A package.xml that does not parse still builds, as plain Python: no launch file is found."""
     colcon = shutil.which("colcon", path=str(Path(sys.executable).parent))
     if colcon is None:
         pytest.skip("colcon is not installed")
