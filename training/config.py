@@ -113,6 +113,9 @@ class NetworkConfig(StrictModel):
     """Encoder (one per camera) and denoiser."""
 
     preset: Literal["small", "dit", "resnet18-unet"] = "small"
+    frame: Literal["world", "object"] = "world"
+    """`object`: denoise in the frame of the object, placed by the pose that the pretext head sees. For tasks
+    whose physics does not care where the object lies; needs the pretext."""
     encoder: EncoderConfig = EncoderConfig()
     denoiser: DenoiserConfig = DenoiserConfig()
 
@@ -232,6 +235,8 @@ class TrainConfig(StrictModel):
             raise ValueError("cameras: needs at least one, such as `overhead: {width: 128, height: 96}`")
         if self.features == "cached" and self.pretrain.steps == 0:
             raise ValueError("features: cached freezes the encoder, so pretrain.steps must be more than 0")
+        if self.network.frame == "object" and self.pretrain.steps == 0:
+            raise ValueError("network.frame: object needs the pretext, so pretrain.steps must be more than 0")
         if self.features == "cached" and self.aux_pose_weight > 0:
             raise ValueError("features: cached freezes the encoder; set aux_pose_weight to 0")
         if self.diffusion.sigma_min >= self.diffusion.sigma_max:

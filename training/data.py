@@ -15,10 +15,8 @@ from training.cache import POSE, Cache, open_or_build
 from training.config import TrainConfig
 from training.errors import TrainingError
 from training.frames import FrameStore
+from training.object_frame import POSE_UNIT_M
 from training.windows import Windows, make_windows
-
-POSE_UNIT_M = 0.1
-"""Length that counts as much as one radian in the pretext loss."""
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from training.networks import DenoiserConfig
+from training.object_frame import back, turn
 
 
 @dataclass(frozen=True)
@@ -27,10 +28,12 @@ class Sizes:
     state: int
     horizon: int
     action: int
+    described: int = 0
+    """D; 0 when the chunk is denoised in the world's directions."""
 
 
 class Denoiser(nn.Module):
-    """Base: condition, noise embedding and modulation. Subclasses add `body`."""
+    """Base: condition, noise embedding and modulation. Subclasses add `network`."""
 
     frequencies: Tensor
     MOTION_GAIN = 10.0
@@ -41,6 +44,9 @@ class Denoiser(nn.Module):
         super().__init__()
         self.sizes, c = sizes, config.condition
         inputs = sizes.obs_steps * (sizes.features + sizes.state) + (sizes.obs_steps - 1) * sizes.state
+        inputs += sizes.described
+        self.turns = sizes.described > 0
+        self.modulation_size = modulation + 2 * self.turns
         self.observe = nn.Sequential(nn.Linear(inputs, 2 * c), nn.SiLU(), nn.Linear(2 * c, c))
         self.level = nn.Sequential(nn.Linear(2 * self.FREQUENCIES, c), nn.SiLU(), nn.Linear(c, c))
         self.modulation = nn.Linear(c, modulation)
@@ -50,10 +56,19 @@ class Denoiser(nn.Module):
         frequencies = 2 * math.pi * 2 ** torch.linspace(-2, 3, self.FREQUENCIES)
         self.register_buffer("frequencies", frequencies, persistent=False)
 
-    def condition(self, features: Tensor, state: Tensor) -> Tensor:
-        """Mix features (B, T, F) and normalised state (B, T, S) into (B, C)."""
+    def condition(
+        self, features: Tensor, state: Tensor, described: tuple[Tensor, Tensor] | None = None
+    ) -> Tensor:
+        """Mix features (B, T, F) and normalised state (B, T, S) into (B, C).
+
+        With `described`, what `ObjectFrame` returns, it takes part, and its heading is kept: (B, C + 2).
+        """
         motion = (state[:, 1:] - state[:, :-1]) * self.MOTION_GAIN
-        return self.observe(torch.cat([features.flatten(1), state.flatten(1), motion.flatten(1)], dim=-1))
+        parts = [features.flatten(1), state.flatten(1), motion.flatten(1)]
+        if described is None:
+            return self.observe(torch.cat(parts, dim=-1))
+        mixed = self.observe(torch.cat([*parts, described[0]], dim=-1))
+        return torch.cat([mixed.float(), described[1]], dim=-1)
 
     def embed(self, c_noise: Tensor) -> Tensor:
         """Embed ln(sigma)/4 (N,) into (N, C)."""
@@ -62,10 +77,25 @@ class Denoiser(nn.Module):
 
     def modulate(self, condition: Tensor, embedding: Tensor) -> Tensor:
         """Give every layer's scales, shifts and gates, (..., M), from (..., C) and (..., C)."""
-        return self.modulation(nn.functional.silu(condition + embedding))
+        if not self.turns:
+            return self.modulation(nn.functional.silu(condition + embedding))
+        modulation = self.modulation(nn.functional.silu(condition[..., :-2] + embedding)).float()
+        heading = condition[..., -2:].expand(*modulation.shape[:-1], 2)
+        return torch.cat([modulation, heading], dim=-1)
 
     def body(self, x: Tensor, modulation: Tensor) -> Tensor:
-        """Map a scaled noisy chunk (B, H, A) under modulation (B, M) to (B, H, A)."""
+        """Map a scaled noisy chunk (B, H, A) under modulation (B, M) to (B, H, A).
+
+        In the object's frame the chunk is turned into it and the answer back: EDM preconditioning scales all
+        directions alike, so this is the same as denoising in that frame throughout.
+        """
+        if not self.turns:
+            return self.network(x, modulation)
+        heading = modulation[:, None, -2:]
+        return turn(self.network(turn(x, back(heading)), modulation[:, :-2]), heading)
+
+    def network(self, x: Tensor, modulation: Tensor) -> Tensor:
+        """Do the work of `body`, in whichever frame."""
         raise NotImplementedError
 
     def forward(self, x: Tensor, c_noise: Tensor, condition: Tensor) -> Tensor:
@@ -87,8 +117,8 @@ class MLPDenoiser(Denoiser):
         )
         self.leave = nn.Sequential(nn.LayerNorm(d), nn.Linear(d, sizes.horizon * sizes.action))
 
-    def body(self, x: Tensor, modulation: Tensor) -> Tensor:
-        """See `Denoiser.body`."""
+    def network(self, x: Tensor, modulation: Tensor) -> Tensor:
+        """See `Denoiser.network`."""
         h = self.enter(x.flatten(1))
         pieces = modulation.split(self.width, dim=-1)
         for index, (norm, layer) in enumerate(zip(self.norms, self.layers, strict=True)):
@@ -140,8 +170,8 @@ class DiTDenoiser(Denoiser):
         )
         self.leave = nn.Linear(d, sizes.action)
 
-    def body(self, x: Tensor, modulation: Tensor) -> Tensor:
-        """See `Denoiser.body`."""
+    def network(self, x: Tensor, modulation: Tensor) -> Tensor:
+        """See `Denoiser.network`."""
         pieces = modulation[:, None].split(self.width, dim=-1)  # each (B, 1, d)
         h = self.enter(x) + self.position
         for index, (attention, mlp) in enumerate(zip(self.attentions, self.mlps, strict=True)):
@@ -212,8 +242,8 @@ class UNetDenoiser(Denoiser):
         self.leave = nn.Sequential(nn.LayerNorm(widths[0]), nn.SiLU(), nn.Linear(widths[0], sizes.action))
         self._split = [block.modulation for block in blocks]
 
-    def body(self, x: Tensor, modulation: Tensor) -> Tensor:
-        """See `Denoiser.body`."""
+    def network(self, x: Tensor, modulation: Tensor) -> Tensor:
+        """See `Denoiser.network`."""
         pieces = iter(modulation.split(self._split, dim=-1))
         h, skips = self.enter(x), []
         for level, block in enumerate(self.down):

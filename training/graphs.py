@@ -33,16 +33,16 @@ class _Modulation(nn.Module):
 
     embeddings: Tensor
 
-    def __init__(self, denoiser: Denoiser, sigmas: Sequence[float]) -> None:
+    def __init__(self, net: PolicyNet, sigmas: Sequence[float]) -> None:
         super().__init__()
-        self.denoiser = denoiser
+        self.net = net
         levels = torch.tensor(sigmas, dtype=torch.float64).log() / 4
         # Constant at deployment, so the level network itself does not travel.
-        self.register_buffer("embeddings", denoiser.embed(levels.float())[:, None].detach())
+        self.register_buffer("embeddings", net.denoiser.embed(levels.float())[:, None].detach())
 
     def forward(self, features: Tensor, state: Tensor) -> tuple[Tensor, ...]:
-        condition = self.denoiser.condition(features, state)
-        return self.denoiser.modulate(condition[None], self.embeddings).unbind(0)
+        condition = self.net.condition(features, state)
+        return self.net.denoiser.modulate(condition[None], self.embeddings).unbind(0)
 
 
 class _Body(nn.Module):
@@ -72,14 +72,13 @@ def modulation_graph(net: PolicyNet, sigmas: Sequence[float]) -> onnx.ModelProto
     s = net.sizes
     example = (torch.zeros(_BATCH, s.obs_steps, s.features), torch.zeros(_BATCH, s.obs_steps, s.state))
     outputs = [f"modulation_{index}" for index in range(len(sigmas))]
-    return _export(_Modulation(net.denoiser, sigmas), example, ["features", "state"], outputs)
+    return _export(_Modulation(net, sigmas), example, ["features", "state"], outputs)
 
 
 def body_graph(net: PolicyNet) -> onnx.ModelProto:
     """Export `x` (B, H, A), `modulation` (B, M) -> `raw` (B, H, A)."""
     s = net.sizes
-    size = net.denoiser.modulation.out_features
-    example = (torch.zeros(_BATCH, s.horizon, s.action), torch.zeros(_BATCH, size))
+    example = (torch.zeros(_BATCH, s.horizon, s.action), torch.zeros(_BATCH, net.denoiser.modulation_size))
     return _export(_Body(net.denoiser), example, ["x", "modulation"], ["raw"])
 
 

@@ -53,7 +53,7 @@ def policy_loss(
     repeat = config.diffusion.noise_per_obs
     with autocast(batch.state.device, config.precision):
         features = net.encode(batch.images) if batch.features is None else batch.features
-        condition = net.denoiser.condition(features, batch.state)
+        condition = net.condition(features, batch.state)
         each = denoising_loss(
             net,
             batch.chunk.repeat_interleave(repeat, 0),

@@ -65,7 +65,7 @@ def torch_chunk(net: PolicyNet, manifest: Manifest, feed: Mapping[str, np.ndarra
     sigmas = np.array(manifest.sampler.sigmas)
     with torch.no_grad():
         features, state, noise = (torch.from_numpy(feed[key]) for key in ("features", "state", "noise"))
-        condition = net.denoiser.condition(features, state)
+        condition = net.condition(features, state)
 
         def clean(x: Tensor, sigma: float) -> Tensor:
             return denoise(net, x, x.new_full((len(x),), sigma), condition, manifest.sigma_data)
@@ -80,9 +80,7 @@ def numpy_chunk(net: PolicyNet, manifest: Manifest, feed: Mapping[str, np.ndarra
 
     sigmas = np.array(manifest.sampler.sigmas)
     with torch.no_grad():
-        condition = net.denoiser.condition(
-            torch.from_numpy(feed["features"]), torch.from_numpy(feed["state"])
-        )
+        condition = net.condition(torch.from_numpy(feed["features"]), torch.from_numpy(feed["state"]))
 
         def clean(x: np.ndarray, sigma: float) -> np.ndarray:
             c = preconditioning(sigma, manifest.sigma_data)

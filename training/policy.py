@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from training.config import TrainConfig
 from training.denoisers import Sizes, make_denoiser
 from training.encoders import CameraEncoders
+from training.object_frame import ObjectFrame
 
 STATE_SIZE = 2
 ACTION_SIZE = 2
@@ -17,13 +18,15 @@ POSE_SIZE = 4
 
 
 class PolicyNet(nn.Module):
-    """Everything that is trained. `pose_head` serves the pretext only and is never exported."""
+    """All that is trained. `pose_head` serves the pretext and may place the object's frame."""
 
     def __init__(self, config: TrainConfig) -> None:
         super().__init__()
         self.encoder = CameraEncoders(config.cameras, config.network.encoder)
         w = config.windows
-        self.sizes = Sizes(w.obs_steps, self.encoder.features, STATE_SIZE, w.horizon, ACTION_SIZE)
+        self.object_frame = ObjectFrame() if config.network.frame == "object" else None
+        described = 0 if self.object_frame is None else ObjectFrame.entries(w.obs_steps)
+        self.sizes = Sizes(w.obs_steps, self.encoder.features, STATE_SIZE, w.horizon, ACTION_SIZE, described)
         self.denoiser = make_denoiser(self.sizes, config.network.denoiser)
         inputs = self.encoder.features + STATE_SIZE  # a wrist camera sees the object relative to the tool
         self.pose_head: nn.Module
@@ -37,6 +40,16 @@ class PolicyNet(nn.Module):
         lead = next(iter(images.values())).shape[:2]
         flat = {camera: frames.flatten(0, 1) for camera, frames in images.items()}
         return self.encoder(flat).unflatten(0, lead)
+
+    def condition(self, features: Tensor, state: Tensor) -> Tensor:
+        """Turn features (B, T, F) and normalised state (B, T, S) into what the denoiser is conditioned on."""
+        if self.object_frame is None:
+            return self.denoiser.condition(features, state)
+        # bf16 would round the heading to a fifth of a degree.
+        with torch.autocast(features.device.type, enabled=False):
+            pose = self.pose_head(torch.cat([features.float(), state], dim=-1))
+            described = self.object_frame(pose.detach(), state)
+        return self.denoiser.condition(features, state, described)
 
 
 def preconditioning(sigma: Tensor, sigma_data: float) -> tuple[Tensor, Tensor, Tensor, Tensor]:

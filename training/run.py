@@ -64,6 +64,8 @@ def train(
     data = load_data(config, device, cache_root)
     open_run(folder, config, data)
     net = make_net(config, device)
+    if net.object_frame is not None:
+        net.object_frame.set_units(data.normalization.state, data.normalization.pose_offset)
     console.print(_headline(config, data, net, device), soft_wrap=True)
     outcome = None
     names = phase_names(config)

@@ -9,8 +9,8 @@ from torch import Tensor
 from ambient_policy.sampling import sample
 from training.batches import Batcher
 from training.config import TrainConfig
-from training.data import POSE_UNIT_M
 from training.loss import denoising_loss, draw_sigma
+from training.object_frame import POSE_UNIT_M
 from training.policy import ACTION_SIZE, PolicyNet, autocast, denoise
 
 _CHUNK = 128
@@ -40,7 +40,7 @@ def policy_metrics(net: PolicyNet, batcher: Batcher, config: TrainConfig) -> dic
         start = torch.randn(shape, generator=rng, device=device) * float(ladder[0])
         with autocast(device, config.precision):
             features = net.encode(batch.images) if batch.features is None else batch.features
-            condition = net.denoiser.condition(features, batch.state)
+            condition = net.condition(features, batch.state)
             losses.append(denoising_loss(net, batch.chunk, condition, sigma, noise, sigma_data))
 
             def clean(x: Tensor, level: float, condition: Tensor = condition) -> Tensor:
