@@ -173,7 +173,7 @@ def chunk(msg: MultiDOFJointTrajectory) -> Chunk:
     if len(msg.points) < 2:
         raise MessageError(f"chunk has {len(msg.points)} points, needs 2 or more")
     times = np.array([seconds(point.time_from_start) for point in msg.points])
-    period_s = float(times[-1]) / (len(times) - 1)
+    period_s = round(float(times[-1]) / (len(times) - 1), 9)
     if period_s <= 0 or np.abs(times - period_s * np.arange(len(times))).max() > 1e-6:
         raise MessageError(
             f"chunk's points are at {times.round(4).tolist()} s, need 0, p, 2p, ... with p > 0"

@@ -47,6 +47,8 @@ class Inbox:
     """What the nodes have said of themselves and of their last trial."""
     heard_s: dict[str, float] = field(default_factory=dict)
     """Monotonic time of the newest message of each node."""
+    messages: int = 0
+    """Taken in so far, of any kind."""
 
 
 class TwinLink:
@@ -111,15 +113,25 @@ class TwinLink:
             self._executor.spin_once(timeout_sec=left_s)
         return True
 
+    def drain(self, until_s: float) -> None:
+        """Take messages in until the monotonic clock reads `until_s`, and all that have come already."""
+        while True:
+            before = self.inbox.messages
+            self._executor.spin_once(timeout_sec=max(until_s - time.monotonic(), 0.0))
+            if self.inbox.messages == before and time.monotonic() >= until_s:
+                return
+
     def close(self) -> None:
         """Stop taking messages in."""
         self._executor.shutdown()
 
     def _on_target(self, msg: PoseStamped) -> None:
+        self.inbox.messages += 1
         self.inbox.target = (convert.nanoseconds(msg.header.stamp), convert.pose_xy(msg))
         self.inbox.heard_s["servo"] = time.monotonic()
 
     def _on_policy(self, msg: DiagnosticArray) -> None:
+        self.inbox.messages += 1
         self.inbox.heard_s["policy"] = time.monotonic()
         values = convert.status_values(msg)
         if values.get("event") == "frame":
@@ -130,6 +142,7 @@ class TwinLink:
             self._on_enabled("policy", values)
 
     def _on_servo(self, msg: DiagnosticArray) -> None:
+        self.inbox.messages += 1
         values, stamp_ns = convert.status_values(msg), convert.nanoseconds(msg.header.stamp)
         event = values.get("event")
         if event in ("accepted", "refused"):

@@ -101,7 +101,7 @@ class RealTime(Pace):
         self.late_ticks += late_s > 0.01
         if late_s > 0.2:  # no burst to catch up: that would be fast motion, not real time
             self._start_s += late_s
-        self._link.wait(lambda: False, max(due_s - time.monotonic(), 0.0005))
+        self._link.drain(due_s)
         self._note_answers()
         self._link.publish_state(stamp_ns / 1e9, tool_xy, tool_velocity)
         inbox, now_s = self._link.inbox, time.monotonic()
