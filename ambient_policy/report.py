@@ -116,7 +116,8 @@ def view(run: Run) -> dict[str, Any]:
         "figure": latency_figure(drawn, headline if headline in drawn else None) if drawn else None,
         "pictures": pictures(run),
         "pictures_left_out": max(0, len({(s.kind, s.number) for s in run.stills}) - PICTURED_TRIALS),
-        "videos": run.videos,
+        # A trial's own film is linked in its row.
+        "videos": [name for name in run.videos if name not in {t.video for t in run.trials}],
         "runners": sorted({RUNNERS.get(t.runner, t.runner) for t in run.trials}),
         "lockstep": any(t.runner == "ros-lockstep" for t in run.trials),
         "provenance": provenance_rows(run),
@@ -205,8 +206,13 @@ def provenance_rows(run: Run) -> list[tuple[str, str]]:
         ("runner", each({t.runner for t in run.trials})),
         ("wall time of the trials", f"{sum(t.wall_s for t in run.trials):.0f} s"),
     ]
-    taken = {name for name, _ in rows} | {"title", "seed", "trials"}
-    return rows + [(name, value) for name, value in flat(run.facts) if name not in taken]
+    taken = {name for name, _ in rows}
+    taken |= {"title", "schema name", "version", "trials", "seed", "first seed", "mode", "commit", "wall s"}
+    for name, value in flat(run.facts):
+        if name not in taken:
+            seconds = name.endswith(" s")
+            rows.append((name.removesuffix(" s"), f"{value} s" if seconds else value))
+    return rows
 
 
 def flat(value: Any, name: str = "") -> list[tuple[str, str]]:

@@ -170,6 +170,14 @@ def test_text_of_a_run_cannot_change_the_page(tmp_path: Path) -> None:
     assert "<script>" not in write_report(tmp_path).read_text(encoding="utf-8")
 
 
+def test_a_film_of_one_trial_is_linked_in_its_row(run: Path) -> None:
+    append_trial(run / "trials.jsonl", a_trial(9, video="trial_9.mp4"))
+    (run / "trial_9.mp4").write_bytes(b"")
+    links = Page(write_report(run)).links
+    assert links.count("trial_9.mp4") == 1
+    assert links.count("trials%20of%20seed%200.mp4") == 2, "played and linked"
+
+
 def test_two_policies_get_a_line_each(tmp_path: Path) -> None:
     for seed in range(3):
         append_trial(tmp_path / "trials.jsonl", a_trial(seed))
