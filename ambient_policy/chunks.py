@@ -55,11 +55,14 @@ class ChunkFollower:
 
     Args:
         handover_s: age at which a chunk takes over.
+        lead_s: how far ahead of now a target is due, the time that the robot takes to get there: one period
+            of its controller, plus its delay if that is known. Without it every change of chunk loses that
+            much motion, as a chunk starts where the tool is measured.
         grace_s: how long the last position is kept after a chunk has run out before this becomes a hold.
     """
 
-    def __init__(self, handover_s: float, grace_s: float = 0.2) -> None:
-        self._handover_s, self._grace_s = handover_s, grace_s
+    def __init__(self, handover_s: float, lead_s: float = 0.0, grace_s: float = 0.2) -> None:
+        self._handover_s, self._lead_s, self._grace_s = handover_s, lead_s, grace_s
         self._active: Chunk | None = None
         self._next: Chunk | None = None
 
@@ -80,7 +83,7 @@ class ChunkFollower:
         return None
 
     def target(self, now_s: float) -> Array | Hold:
-        """Return the tool position (A,) for now, or a Hold."""
+        """Return the tool position (A,) to command now, or a Hold."""
         if self._next is not None and now_s >= self._next.stamp_s + self._handover_s - TIME_EPSILON_S:
             self._active, self._next = self._next, None
         if self._active is None:
@@ -88,7 +91,7 @@ class ChunkFollower:
         overdue = now_s - self._active.end_s
         if overdue > self._grace_s + TIME_EPSILON_S:
             return Hold(f"no new chunk: the last one ended {overdue:.1f} s ago")
-        return self._active.at(now_s)
+        return self._active.at(now_s + self._lead_s)
 
     @property
     def active_stamp_s(self) -> float | None:

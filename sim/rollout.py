@@ -49,7 +49,7 @@ def run_trial(
     substeps = round(scenario.policy_period_s / period)
     limits = MotionLimits(**scenario.limits.model_dump())
     runtime = PolicyRuntime(policy, config.runtime, np.random.default_rng(config.policy_seed))
-    follower = ChunkFollower(config.handover_s)
+    follower = ChunkFollower(config.handover_s, lead_s=period)
     monitor = OutcomeMonitor(scenario.task)
     holds: Counter[str] = Counter()
     limited = chunks = 0

@@ -44,7 +44,8 @@ def sample_start(scenario: Scenario, seed: int, *, max_tries: int = 10_000) -> S
     centre, half = np.asarray(task.goal[:2]), np.asarray(task.start_box) / 2
     home = np.asarray(task.tool_home)
     for _ in range(max_tries):
-        pose = np.array([*rng.uniform(centre - half, centre + half), rng.uniform(-np.pi, np.pi)])
+        yaw = task.goal[2] + rng.uniform(-1, 1) * np.deg2rad(task.start_yaw_deg)
+        pose = np.array([*rng.uniform(centre - half, centre + half), yaw])
         corners = np.array([se2.to_world(pose, c) for c in tee.outline])
         if np.any(np.abs(corners - centre) > half) or clearance_m(scenario, pose, home) < 0.005:
             continue

@@ -44,6 +44,12 @@ def test_a_late_chunk_takes_over_at_once_and_in_the_middle():
     assert follower.active_stamp_s == 1.0
 
 
+def test_a_target_is_due_the_lead_ahead():
+    follower = ChunkFollower(0.0, lead_s=0.01)
+    follower.accept(chunk(1.0), 1.0)
+    np.testing.assert_allclose(follower.target(1.42), [4.3, -4.3])
+
+
 def test_nothing_yet_is_a_hold_with_its_reason():
     assert ChunkFollower(0.05).target(0.0) == Hold("waiting for a first chunk")
 

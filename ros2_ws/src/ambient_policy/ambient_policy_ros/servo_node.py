@@ -43,6 +43,8 @@ class ServoParameters(StrictModel):
     max_speed_m_s: float = Field(gt=0)
     handover_s: float = Field(default=0.05, ge=0)
     """Age at which a chunk takes over from the one before."""
+    lead_s: float = Field(default=0.01, ge=0, le=0.5)
+    """How far ahead of its stamp a target is due: the robot's control period, plus its known delay."""
     rate_hz: float = Field(default=100.0, gt=0)
     """Lowest rate of targets."""
     max_pose_age_s: float = Field(default=0.2, gt=0)
@@ -61,7 +63,8 @@ class ServoNode(Node):
             max_speed_m_s=config.max_speed_m_s,
         )
         self._period_s = 1 / config.rate_hz
-        self._servo = Servo(ChunkFollower(config.handover_s), limits, self._period_s, config.max_pose_age_s)
+        follower = ChunkFollower(config.handover_s, config.lead_s)
+        self._servo = Servo(follower, limits, self._period_s, config.max_pose_age_s)
         self._once = Once(self.get_logger().warning)
         self._ever_enabled = False
         self._frame_id = ""
