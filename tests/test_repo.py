@@ -11,6 +11,7 @@ from importlib.metadata import entry_points
 from pathlib import Path
 
 import pytest
+import yaml
 
 COMMANDS = {"collect", "evaluate", "train", "export", "report", "inspect", "launch"}
 DOCUMENTS = ("README.md", "CONTRIBUTING.md", "docs/decisions/README.md")
@@ -60,6 +61,15 @@ def test_the_two_commands_are_in_the_readme(root: Path) -> None:
 def test_every_subcommand_in_the_papers_exists(root: Path, document: str) -> None:
     said = re.findall(r"ambient-policy ([a-z]+)(?= |`|$)", (root / document).read_text(), re.MULTILINE)
     assert set(said) <= COMMANDS
+
+
+@pytest.mark.parametrize("document", ["README.md", "Makefile"])
+def test_every_launch_argument_in_the_papers_is_declared(root: Path, document: str) -> None:
+    launch = yaml.safe_load((root / "launch" / "pushing.launch.yaml").read_text())["launch"]
+    declared = {entry["arg"]["name"] for entry in launch if "arg" in entry}
+    said = set(re.findall(r"\b([a-z_]+):=", (root / document).read_text()))
+    assert said
+    assert said <= declared
 
 
 @pytest.mark.parametrize("document", [*DOCUMENTS, "CHANGELOG.md"])
