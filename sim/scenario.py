@@ -102,6 +102,8 @@ class Task(StrictModel):
     tool_home: Vec2 = (0.587, 0.150)
     start_box: Vec2 = (0.4, 0.3)
     """The whole T starts inside this box [m], centred at the goal."""
+    start_reach_m: float = Field(default=1.0, gt=0)
+    """Its centre starts at most this far from the goal along each axis."""
     start_yaw_deg: float = Field(default=180.0, gt=0, le=180)
     """The T starts turned by at most this from its goal."""
     position_tolerance_m: float = 0.015

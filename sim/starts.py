@@ -42,10 +42,11 @@ def sample_start(scenario: Scenario, seed: int, *, max_tries: int = 10_000) -> S
     rng = np.random.default_rng([seed, 0x57A27])
     task, tee = scenario.task, scenario.slider.tee
     centre, half = np.asarray(task.goal[:2]), np.asarray(task.start_box) / 2
+    reach = np.minimum(half, task.start_reach_m)
     home = np.asarray(task.tool_home)
     for _ in range(max_tries):
         yaw = task.goal[2] + rng.uniform(-1, 1) * np.deg2rad(task.start_yaw_deg)
-        pose = np.array([*rng.uniform(centre - half, centre + half), yaw])
+        pose = np.array([*rng.uniform(centre - reach, centre + reach), yaw])
         corners = np.array([se2.to_world(pose, c) for c in tee.outline])
         if np.any(np.abs(corners - centre) > half) or clearance_m(scenario, pose, home) < 0.005:
             continue

@@ -106,3 +106,15 @@ def test_defaults_are_the_reference_task():
     assert (task.goal, task.tool_home, task.start_box) == ((0.587, -0.0355, 0.0), (0.587, 0.15), (0.4, 0.3))
     assert (task.position_tolerance_m, task.yaw_tolerance_deg, task.home_tolerance_m) == (0.015, 3.5, 0.04)
     assert (task.time_limit_s, task.delay_s, slider.mass_kg, slider.friction) == (75.0, 1.0, 0.1, 0.5)
+
+
+@pytest.mark.parametrize("name", ["pushing_near_goal", "pushing_at_goal"])
+def test_starts_near_the_goal_differ_only_in_their_starts(name):
+    near = load_scenario(name)
+    same = {"start_box": SCENARIO.task.start_box, "start_reach_m": 1.0, "start_yaw_deg": 180.0}
+    assert near.model_copy(update={"task": near.task.model_copy(update=same)}) == SCENARIO
+    offsets = np.array([sample_start(near, seed).slider_pose for seed in range(100)]) - GOAL
+    assert np.abs(offsets[:, 2]).max() <= np.deg2rad(near.task.start_yaw_deg)
+    assert np.abs(offsets[:, 0]).max() <= near.task.start_reach_m
+    assert (offsets[:, :2].min(axis=0) < 0).all()
+    assert (offsets[:, :2].max(axis=0) > 0).all()
