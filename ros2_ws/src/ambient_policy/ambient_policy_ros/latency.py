@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 from collections import deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 
@@ -17,7 +17,7 @@ from pathlib import Path
 class _Frame:
     began_s: float
     sent_s: float
-    stages_ms: dict[str, float] = field(default_factory=dict)
+    stages_ms: dict[str, float] | None = None
     acknowledged_s: float | None = None
     taken_over_ns: int | None = None
 
@@ -50,11 +50,13 @@ class LatencyBook:
         """Note the policy's own stage times for the frame of this stamp."""
         if frame := self._frames.get(stamp_ns):
             frame.stages_ms = stages_ms
+            self._write()
 
     def acknowledged(self, stamp_ns: int, now_s: float) -> None:
         """Note that the servo has the chunk of this stamp."""
         if frame := self._frames.get(stamp_ns):
             frame.acknowledged_s = now_s
+            self._write()
 
     def taken_over(self, stamp_ns: int, target_ns: int) -> None:
         """Note that the target of time `target_ns` is the first that comes from the chunk of this stamp."""
@@ -74,7 +76,7 @@ class LatencyBook:
     def _write(self) -> None:
         """Write the chunks whose first command has been applied."""
         for stamp_ns, frame in list(self._frames.items()):
-            if frame.taken_over_ns is None or frame.acknowledged_s is None:
+            if frame.taken_over_ns is None or frame.acknowledged_s is None or frame.stages_ms is None:
                 continue
             first = next((item for item in self._applied if item[0] >= frame.taken_over_ns), None)
             if first is None:

@@ -113,6 +113,11 @@ class TwinLink:
             self._executor.spin_once(timeout_sec=left_s)
         return True
 
+    def rivals(self) -> list[str]:
+        """Return the topics on which more than one node answers, as when an earlier launch still runs."""
+        topics = ("tool/target", "policy/status", "servo/status")
+        return [topic for topic in topics if self._node.count_publishers(topic) > 1]
+
     def drain(self, until_s: float) -> None:
         """Take messages in until the monotonic clock reads `until_s`, and all that have come already."""
         while True:

@@ -25,8 +25,9 @@ Target = tuple[int, Array]
 """Stamp [ns] and position (2,) world [m]."""
 Images = Mapping[str, NDArray[np.uint8]]
 
-SILENCE_S = 5.0
-"""A node that has not answered for this long (wall time) is taken for dead."""
+SILENCE_S = 10.0
+"""A node that has not answered for this long (wall time) is taken for dead; an overloaded machine, with ten times
+more work than cores, was seen to take seconds."""
 
 
 class Pace(ABC):

@@ -106,6 +106,11 @@ class TrialRunner:
             # Said again from time to time: an answer given before its reader was found is lost.
             self._link.publish_enable(value)
             self._link.wait(lambda: all(answers.get(node) == wanted for node in NODES), 0.5)
+        if rivals := self._link.rivals():
+            raise TrialError(
+                f"several nodes publish {', '.join(rivals)}: another launch is still running; end it, or "
+                "give this one a ROS_DOMAIN_ID of its own"
+            )
 
     def _settle(self) -> None:
         """Let the T come to rest with the tool at home, as the task says, before anyone may move."""
