@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
-
-pytest.importorskip("torch")
 
 from ambient_policy.episodes import CameraModel, Episode, EpisodeMeta, write_episode
 from training.config import TrainConfig, load_config
@@ -24,9 +23,7 @@ def draw_image(rng: np.random.Generator, xy: np.ndarray) -> np.ndarray:
     return image
 
 
-def make_episode(
-    seed: int, steps: int = 20, *, invalid: slice | None = None, source: str = "target"
-) -> Episode:
+def make_episode(seed: int, steps: int = 20, *, pose: bool = True) -> Episode:
     """Make one demonstration: the tool goes 5 % of the way to the object at every step."""
     rng = np.random.default_rng(seed)
     slider = np.array([*rng.uniform(-0.2, 0.2, 2), rng.uniform(-3, 3)])
@@ -38,8 +35,6 @@ def make_episode(
         tool = tool + 0.05 * (slider[:2] - tool)
         action[i] = tool
     valid = np.ones(steps, dtype=bool)
-    if invalid is not None:
-        valid[invalid] = False
     cameras = {
         name: CameraModel(
             width=WIDTH, height=HEIGHT, fx=30.0, fy=30.0, cx=15.5, cy=11.5, frame_id=f"{name}_optical"
@@ -50,7 +45,7 @@ def make_episode(
     meta = EpisodeMeta(
         commit="test",
         task="pushing",
-        source=source,
+        source="target",
         scenario={},
         seed=seed,
         operator="test",
@@ -63,25 +58,38 @@ def make_episode(
         "state": state,
         "action": action,
         "valid": valid,
-        "privileged_slider_pose": np.tile(slider, (steps, 1)),
     }
+    if pose:
+        arrays["privileged_slider_pose"] = np.tile(slider, (steps, 1))
     return Episode(meta, arrays, images)
 
 
-def write_episodes(root: Path, count: int, first_seed: int = 0, steps: int = 20) -> Path:
+def write_episodes(root: Path, count: int, first_seed: int = 0, **keywords: object) -> Path:
     """Write a folder of demonstrations."""
     for seed in range(first_seed, first_seed + count):
-        write_episode(root, f"ep{seed:04d}", make_episode(seed, steps))
+        write_episode(root, f"ep{seed:04d}", make_episode(seed, **keywords))  # type: ignore[arg-type]
     return root
 
 
 @pytest.fixture(scope="session")
-def episodes(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Give a folder of twelve demonstrations, packed cache beside it once somebody needed it."""
-    return write_episodes(tmp_path_factory.mktemp("data") / "demos", 12)
+def demos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Give a folder of ten demonstrations; its packed cache appears beside it once somebody needed it."""
+    return write_episodes(tmp_path_factory.mktemp("data") / "demos", 10)
 
 
 @pytest.fixture
-def smoke(episodes: Path) -> TrainConfig:
+def write() -> Callable[..., Path]:
+    """Give the writer of demonstrations, for tests that need folders of their own."""
+    return write_episodes
+
+
+@pytest.fixture
+def smoke(demos: Path) -> TrainConfig:
     """Give the shipped smoke config on those demonstrations."""
-    return load_config("smoke", (str(episodes),))
+    return load_config("smoke", (str(demos),))
+
+
+@pytest.fixture
+def tiny(demos: Path) -> Callable[..., TrainConfig]:
+    """Give a maker of small configs: `tiny("key.path=value", ...)`."""
+    return lambda *settings: load_config("smoke", (str(demos),), settings)
