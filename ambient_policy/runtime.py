@@ -41,7 +41,7 @@ class RuntimeConfig(StrictModel):
     replan_steps: int | None = Field(default=None, ge=1)
     """Frames between two plans; None takes the bundle's `action.execute_steps`."""
     noise: Literal["fresh", "fixed"] = "fresh"
-    """`fixed`: every chunk since the last reset starts from the same noise. The sampler is deterministic, so like
+    """`fixed`: all chunks since a reset start from the same noise. The sampler is deterministic, so like
     observations get like chunks, and a policy with several ways to go on does not waver between them."""
     max_age_s: float = Field(default=0.5, gt=0)
     """A newest complete frame older than this is stale."""

@@ -180,6 +180,6 @@ def main(argv: list[str]) -> int:
         )
     console.print(
         f"Next: ambient-policy inspect {args.out}/{args.first_seed:06d}   or   "
-        f"ambient-policy train pushing_cpu --data {args.out} --out runs/NAME"
+        f"ambient-policy train pushing --data {args.out} --out runs/NAME"
     )
     return 0
