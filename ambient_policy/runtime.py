@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Literal, Protocol, TypeVar
+from typing import Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,9 +40,6 @@ class RuntimeConfig(StrictModel):
 
     replan_steps: int | None = Field(default=None, ge=1)
     """Frames between two plans; None takes the bundle's `action.execute_steps`."""
-    noise: Literal["fresh", "fixed"] = "fresh"
-    """`fixed`: all chunks since a reset start from the same noise. The sampler is deterministic, so like
-    observations get like chunks, and a policy with several ways to go on does not waver between them."""
     max_age_s: float = Field(default=0.5, gt=0)
     """A newest complete frame older than this is stale."""
     match_s: float = Field(default=0.02, ge=0)
@@ -91,7 +88,6 @@ class PolicyRuntime:
         self._images: dict[str, deque[tuple[float, Image]]] = {c: deque(maxlen=4) for c in self._spec.cameras}
         self._frames: deque[tuple[float, NDArray[np.float32], Array]] = deque(maxlen=self._spec.obs_steps)
         self._plan_stamp_s: float | None = None
-        self._noise: NDArray[np.float32] | None = None
 
     def observe_tool(self, xy: Array, stamp_s: float) -> None:
         """Take a measured tool position (S,) in the world [m]."""
@@ -140,10 +136,8 @@ class PolicyRuntime:
         frames = [self._frames[0]] * (self._spec.obs_steps - len(self._frames)) + list(self._frames)
         features = np.stack([f for _, f, _ in frames])
         state = np.stack([xy for _, _, xy in frames])
-        if self._noise is None or self._config.noise == "fresh":
-            shape = (self._spec.action.horizon, len(self._spec.action.names))
-            self._noise = self._rng.standard_normal(shape).astype(np.float32)
-        return np.asarray(self._policy.sample(features, state, self._noise), dtype=float)
+        noise = self._rng.standard_normal((self._spec.action.horizon, len(self._spec.action.names)))
+        return np.asarray(self._policy.sample(features, state, noise.astype(np.float32)), dtype=float)
 
     def _due(self, stamp_s: float) -> bool:
         if self._plan_stamp_s is None:

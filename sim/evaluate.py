@@ -44,8 +44,6 @@ class EvaluateArgs:
     """Which trials leave a film."""
     replan_steps: int | None = None
     """Frames between two plans; by default what the bundle says."""
-    noise: Literal["fresh", "fixed"] = "fresh"
-    """Whether every chunk starts from noise of its own."""
     handover_s: float = 0.05
     processes: int = os.cpu_count() or 1
 
@@ -64,7 +62,7 @@ def _setup(scenario: Scenario, args: EvaluateArgs) -> None:
 
 def _job(seed: int) -> Trial:
     config = RolloutConfig(
-        handover_s=_args.handover_s, runtime=RuntimeConfig(replan_steps=_args.replan_steps, noise=_args.noise)
+        handover_s=_args.handover_s, runtime=RuntimeConfig(replan_steps=_args.replan_steps)
     )
     if _args.film == "none":
         return run_trial(_station, _policy, seed, config)

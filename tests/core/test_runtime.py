@@ -130,20 +130,6 @@ def test_reset_with_the_same_seed_repeats_the_noise():
     np.testing.assert_array_equal(policy.seen[0][2], policy.seen[1][2])
 
 
-def test_fixed_noise_is_drawn_once_a_reset():
-    for noise, kinds in (("fresh", 3), ("fixed", 1)):
-        policy = CountingPolicy()
-        rt = runtime(policy, replan_steps=1, noise=noise)
-        for i in range(3):
-            frame(rt, 0.1 * i)
-            rt.plan(0.1 * i)
-        assert len({n.tobytes() for _, _, n in policy.seen}) == kinds
-        rt.reset()
-        frame(rt, 1.0)
-        rt.plan(1.0)
-        assert policy.seen[-1][2].tobytes() != policy.seen[0][2].tobytes(), "a reset draws anew"
-
-
 def test_replan_steps_override_the_bundle():
     policy = CountingPolicy()
     rt = runtime(policy, replan_steps=2)
