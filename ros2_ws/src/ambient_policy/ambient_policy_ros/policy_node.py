@@ -47,6 +47,8 @@ class PolicyParameters(StrictModel):
     """Of onnxruntime."""
     seed: int = 0
     """Of the starting noise; taken anew at every enable, so a trial does not depend on those before it."""
+    noise: Literal["fresh", "fixed"] = "fresh"
+    """Whether each chunk starts from noise of its own, or all chunks of a trial from the same."""
     replan_steps: int = Field(default=0, ge=0)
     """Frames between two chunks; 0 takes what the bundle says."""
     max_age_s: float = Field(default=0.5, gt=0)
@@ -74,6 +76,7 @@ class PolicyNode(Node):
         }
         runtime_config = RuntimeConfig(
             replan_steps=self._config.replan_steps or None,
+            noise=self._config.noise,
             max_age_s=self._config.max_age_s,
             match_s=self._config.match_s,
         )
@@ -86,10 +89,9 @@ class PolicyNode(Node):
         self._waiting = False
         """Whether images have come that no frame has used yet."""
 
-        self._chunks = self.create_publisher(MultiDOFJointTrajectory, "policy/chunk", qos.STATE)
+        self._chunks = self.create_publisher(MultiDOFJointTrajectory, "policy/chunk", qos.CHUNK)
         self._paths = self.create_publisher(Path, "policy/path", qos.STATE)
         self._statuses = self.create_publisher(DiagnosticArray, "policy/status", qos.STATUS)
-        self.create_subscription(Bool, "policy/enable", self._on_enable, qos.ENABLE)
         self.create_subscription(PoseStamped, "tool/pose", self._on_tool, qos.STATE)
         image_qos = qos.image_in(self._config.image_reliability)
         self._infos = {}
@@ -100,6 +102,7 @@ class PolicyNode(Node):
             self._infos[name] = self.create_subscription(
                 CameraInfo, f"{topic}/camera_info", on_info, image_qos
             )
+        self.create_subscription(Bool, "policy/enable", self._on_enable, qos.ENABLE)  # last: see qos.ENABLE
         self.create_timer(WATCH_PERIOD_S, self._watch, clock=Clock(clock_type=ClockType.STEADY_TIME))
         self.get_logger().info(
             f"policy {self._spec.name} ready on {policy.provider}; waiting for policy/enable"

@@ -9,10 +9,19 @@ STATE = QoSProfile(depth=20, reliability=ReliabilityPolicy.RELIABLE)
 
 STATUS = QoSProfile(depth=50, reliability=ReliabilityPolicy.RELIABLE)
 
-ENABLE = QoSProfile(
+LATCHED = QoSProfile(
     depth=1, reliability=ReliabilityPolicy.RELIABLE, durability=DurabilityPolicy.TRANSIENT_LOCAL
 )
-"""A node that starts late still learns whether it may move the robot."""
+
+CHUNK = LATCHED
+"""A servo that the policy discovers late still gets the newest chunk."""
+
+ENABLE = LATCHED
+"""A node that starts late still learns whether it may move the robot.
+
+Both ends of this topic are created last: discovery tells of a node's publishers in the order of their
+creation, and of its subscriptions too. So whoever has answered is known to hear what was created before.
+"""
 
 CLOCK = QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE)
 

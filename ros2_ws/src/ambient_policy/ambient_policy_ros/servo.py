@@ -70,9 +70,10 @@ class Servo:
         refused = self._follower.accept(chunk, now_s)
         return refused.reason if refused is not None else ""
 
-    def target_age_s(self, now_s: float) -> float:
-        """Return the time since the last target; infinite before the first."""
-        return now_s - self._target_s
+    @property
+    def started(self) -> bool:
+        """Whether there has been a target since the last reset."""
+        return self._target is not None
 
     def command(self, now_s: float) -> Command | None:
         """Return the target for now, or None before the tool has ever been measured."""

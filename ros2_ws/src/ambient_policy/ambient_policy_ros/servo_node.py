@@ -12,7 +12,6 @@ keeps `rate_hz` where poses come more slowly, and makes a hold of a pose that no
 from __future__ import annotations
 
 import json
-import math
 import sys
 
 from diagnostic_msgs.msg import DiagnosticArray
@@ -23,7 +22,6 @@ from std_msgs.msg import Bool
 from trajectory_msgs.msg import MultiDOFJointTrajectory
 
 from ambient_policy.chunks import ChunkFollower
-from ambient_policy.config import StrictModel
 from ambient_policy.errors import AmbientPolicyError
 from ambient_policy.limits import MotionLimits
 from ambient_policy_ros import convert, node_main, qos
@@ -34,13 +32,9 @@ LOG_AFTER_S = 0.5
 """A hold is logged when it has lasted this long: every start holds for a moment, until the first chunk."""
 
 
-class ServoParameters(StrictModel):
-    """ROS parameters of the node."""
+class ServoParameters(MotionLimits):
+    """ROS parameters of the node: workspace [m], in the frame of the tool pose, speed limit, and these."""
 
-    workspace_min: tuple[float, float]
-    """Lowest corner of where the tool may go, in the frame of the tool pose [m]."""
-    workspace_max: tuple[float, float]
-    max_speed_m_s: float = Field(gt=0)
     handover_s: float = Field(default=0.05, ge=0)
     """Age at which a chunk takes over from the one before."""
     lead_s: float = Field(default=0.01, ge=0, le=0.5)
@@ -57,14 +51,8 @@ class ServoNode(Node):
     def __init__(self) -> None:
         super().__init__("servo", automatically_declare_parameters_from_overrides=True)
         config = node_main.read_parameters(self, ServoParameters)
-        limits = MotionLimits(
-            workspace_min=config.workspace_min,
-            workspace_max=config.workspace_max,
-            max_speed_m_s=config.max_speed_m_s,
-        )
-        self._period_s = 1 / config.rate_hz
         follower = ChunkFollower(config.handover_s, config.lead_s)
-        self._servo = Servo(follower, limits, self._period_s, config.max_pose_age_s)
+        self._servo = Servo(follower, config, 1 / config.rate_hz, config.max_pose_age_s)
         self._once = Once(self.get_logger().warning)
         self._ever_enabled = False
         self._frame_id = ""
@@ -73,12 +61,13 @@ class ServoNode(Node):
 
         self._targets = self.create_publisher(PoseStamped, "tool/target", qos.STATE)
         self._statuses = self.create_publisher(DiagnosticArray, "servo/status", qos.STATUS)
-        self.create_subscription(Bool, "policy/enable", self._on_enable, qos.ENABLE)
         self.create_subscription(PoseStamped, "tool/pose", self._on_pose, qos.STATE)
-        self.create_subscription(MultiDOFJointTrajectory, "policy/chunk", self._on_chunk, qos.STATE)
-        # Under /clock no time passes between two poses, and a timer would cost as much as a pose.
-        if not self.get_parameter("use_sim_time").value:
-            self.create_timer(self._period_s, self._fill_gap)
+        self.create_subscription(MultiDOFJointTrajectory, "policy/chunk", self._on_chunk, qos.CHUNK)
+        self.create_subscription(Bool, "policy/enable", self._on_enable, qos.ENABLE)  # last: see qos.ENABLE
+        # Starts again at every target, so it fires only when a pose is overdue. Not under /clock: no time passes
+        # between two poses there, and a timer would cost as much as a pose.
+        simulated = self.get_parameter("use_sim_time").value
+        self._timer = None if simulated else self.create_timer(1 / config.rate_hz, self._fill_gap)
         low, high = config.workspace_min, config.workspace_max
         self.get_logger().info(
             f"servo ready: x {low[0]} to {high[0]} m, y {low[1]} to {high[1]} m, {config.max_speed_m_s} m/s"
@@ -125,10 +114,9 @@ class ServoNode(Node):
         self._command(max(self._now_s(), stamp_s))
 
     def _fill_gap(self) -> None:
-        now_s = self._now_s()
         # Never the first target: that one must answer a pose, which says where to hold the tool.
-        if 1.5 * self._period_s <= self._servo.target_age_s(now_s) < math.inf:
-            self._command(now_s)
+        if self._servo.started:
+            self._command(self._now_s())
 
     def _command(self, now_s: float) -> None:
         if not self._ever_enabled:
@@ -137,6 +125,8 @@ class ServoNode(Node):
         if command is None:
             return
         self._targets.publish(convert.pose_msg(command.position, now_s, self._frame_id))
+        if self._timer is not None:
+            self._timer.reset()
         if command.taken_over_s is not None:
             self._hold = ""
             self._publish_status("taken_over", command.taken_over_s, {"at_ns": str(round(now_s * 1e9))})

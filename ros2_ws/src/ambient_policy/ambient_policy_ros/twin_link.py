@@ -70,7 +70,6 @@ class TwinLink:
         self._clock = node.create_publisher(Clock, "/clock", qos.CLOCK)
         self._pose = node.create_publisher(PoseStamped, "tool/pose", qos.STATE)
         self._joints = node.create_publisher(JointState, "joint_states", qos.STATE)
-        self._enable = node.create_publisher(Bool, "policy/enable", qos.ENABLE)
         self._images = {
             name: (
                 node.create_publisher(Image, f"camera/{name}/color/image_raw", qos.IMAGE_OUT),
@@ -81,6 +80,7 @@ class TwinLink:
         node.create_subscription(PoseStamped, "tool/target", self._on_target, qos.STATE)
         node.create_subscription(DiagnosticArray, "policy/status", self._on_policy, qos.STATUS)
         node.create_subscription(DiagnosticArray, "servo/status", self._on_servo, qos.STATUS)
+        self._enable = node.create_publisher(Bool, "policy/enable", qos.ENABLE)  # last: see qos.ENABLE
 
     def publish_state(self, time_s: float, tool_xy: Array, tool_velocity: Array) -> None:
         """Publish the tool's pose, the joints behind it, and the time."""

@@ -26,8 +26,8 @@ Target = tuple[int, Array]
 Images = Mapping[str, NDArray[np.uint8]]
 
 SILENCE_S = 10.0
-"""A node that has not answered for this long (wall time) is taken for dead; an overloaded machine, with ten times
-more work than cores, was seen to take seconds."""
+"""A node that has not answered for this long (wall time) is taken for dead. With ten times more work than
+cores, answers were seen to take a second."""
 
 
 class Pace(ABC):
