@@ -47,8 +47,6 @@ class PolicyParameters(StrictModel):
     """Of onnxruntime."""
     seed: int = 0
     """Of the starting noise; taken anew at every enable, so a trial does not depend on those before it."""
-    noise: Literal["fresh", "fixed"] = "fresh"
-    """Whether each chunk starts from noise of its own, or all chunks of a trial from the same."""
     replan_steps: int = Field(default=0, ge=0)
     """Frames between two chunks; 0 takes what the bundle says."""
     max_age_s: float = Field(default=0.5, gt=0)
@@ -76,7 +74,6 @@ class PolicyNode(Node):
         }
         runtime_config = RuntimeConfig(
             replan_steps=self._config.replan_steps or None,
-            noise=self._config.noise,
             max_age_s=self._config.max_age_s,
             match_s=self._config.match_s,
         )

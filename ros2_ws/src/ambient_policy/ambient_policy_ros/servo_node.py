@@ -64,10 +64,11 @@ class ServoNode(Node):
         self.create_subscription(PoseStamped, "tool/pose", self._on_pose, qos.STATE)
         self.create_subscription(MultiDOFJointTrajectory, "policy/chunk", self._on_chunk, qos.CHUNK)
         self.create_subscription(Bool, "policy/enable", self._on_enable, qos.ENABLE)  # last: see qos.ENABLE
-        # Starts again at every target, so it fires only when a pose is overdue. Not under /clock: no time passes
+        # Starts again at every target, so it fires only when a pose is overdue. Not under /clock: no time goes by
         # between two poses there, and a timer would cost as much as a pose.
-        simulated = self.get_parameter("use_sim_time").value
-        self._timer = None if simulated else self.create_timer(1 / config.rate_hz, self._fill_gap)
+        self._timer = None
+        if not self.get_parameter("use_sim_time").value:
+            self._timer = self.create_timer(1 / config.rate_hz, self._fill_gap)
         low, high = config.workspace_min, config.workspace_max
         self.get_logger().info(
             f"servo ready: x {low[0]} to {high[0]} m, y {low[1]} to {high[1]} m, {config.max_speed_m_s} m/s"

@@ -48,6 +48,11 @@ class TwinParameters(StrictModel):
     """Whether to serve a live 3-D view on this machine (Meshcat)."""
     video: bool = True
     """Whether to film the trials."""
+    startup_s: float = Field(default=120.0, gt=0)
+    """How long policy and servo may take to load and to answer for the first time (wall time)."""
+    silence_s: float = Field(default=10.0, gt=0)
+    """A node that has not answered for this long (wall time) later on is taken for dead. With ten times more work
+    than cores, answers were seen to take a second."""
 
 
 class TwinNode(Node):
@@ -70,9 +75,11 @@ def run_trials(node: TwinNode) -> int:
     station = Station(scenario, meshcat=meshcat, extra_cameras={FILM: FILM_CAMERA})
     book = LatencyBook(folder / "latency.jsonl")
     link = TwinLink(node, station.cameras, book.taken_over)
-    pace = LockStep(link, book) if config.mode == "lockstep" else RealTime(link, book)
+    pace = (LockStep if config.mode == "lockstep" else RealTime)(link, book, config.silence_s)
     recorder = Recorder(folder, station, config.video)
-    runner = TrialRunner(station, link, pace, book, recorder, RUNNERS[config.mode])
+    runner = TrialRunner(
+        station, link, pace, book, recorder, RUNNERS[config.mode], config.startup_s, config.silence_s
+    )
     ended = successes = 0
     start_s = time.monotonic()
     try:

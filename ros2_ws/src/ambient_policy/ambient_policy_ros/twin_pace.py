@@ -25,16 +25,18 @@ Target = tuple[int, Array]
 """Stamp [ns] and position (2,) world [m]."""
 Images = Mapping[str, NDArray[np.uint8]]
 
-SILENCE_S = 10.0
-"""A node that has not answered for this long (wall time) is taken for dead. With ten times more work than
-cores, answers were seen to take a second."""
-
 
 class Pace(ABC):
-    """Exchanges state for targets at each tick, and images for nothing."""
+    """Exchanges state for targets at each tick, and images for nothing.
 
-    def __init__(self, link: TwinLink, book: LatencyBook) -> None:
-        self._link, self._book = link, book
+    Args:
+        link: the twin's topics.
+        book: takes the latencies.
+        silence_s: a node that has not answered for this long (wall time) is taken for dead.
+    """
+
+    def __init__(self, link: TwinLink, book: LatencyBook, silence_s: float) -> None:
+        self._link, self._book, self._silence_s = link, book, silence_s
 
     def begin(self) -> None:
         """Start a trial."""
@@ -56,29 +58,35 @@ class LockStep(Pace):
         """Publish the state and wait for the target of the same time."""
         inbox = self._link.inbox
         self._link.publish_state(stamp_ns / 1e9, tool_xy, tool_velocity)
-        if not self._link.wait(lambda: inbox.target is not None and inbox.target[0] == stamp_ns, SILENCE_S):
-            raise _silent("servo", f"tool/target for the pose of {stamp_ns / 1e9:.2f} s", SILENCE_S)
+        if not self._link.wait(
+            lambda: inbox.target is not None and inbox.target[0] == stamp_ns, self._silence_s
+        ):
+            raise _silent("servo", f"tool/target for the pose of {stamp_ns / 1e9:.2f} s", self._silence_s)
         return inbox.target
 
     def show(self, stamp_ns: int, images: Images) -> None:
         """Publish the images, wait for the policy and, if it made a chunk, for the servo."""
         inbox = self._link.inbox
         self._link.publish_images(stamp_ns / 1e9, images)
-        if not self._link.wait(lambda: stamp_ns in inbox.frames, SILENCE_S):
-            raise _silent("policy", f"policy/status for the images of {stamp_ns / 1e9:.2f} s", SILENCE_S)
+        if not self._link.wait(lambda: stamp_ns in inbox.frames, self._silence_s):
+            raise _silent(
+                "policy", f"policy/status for the images of {stamp_ns / 1e9:.2f} s", self._silence_s
+            )
         status = inbox.frames[stamp_ns]
         if status.get("chunk_stamp") == str(stamp_ns):
             self._book.planned(stamp_ns, stage_times(status))
-            if not self._link.wait(lambda: stamp_ns in inbox.chunks, SILENCE_S):
-                raise _silent("servo", f"servo/status for the chunk of {stamp_ns / 1e9:.2f} s", SILENCE_S)
+            if not self._link.wait(lambda: stamp_ns in inbox.chunks, self._silence_s):
+                raise _silent(
+                    "servo", f"servo/status for the chunk of {stamp_ns / 1e9:.2f} s", self._silence_s
+                )
             self._book.acknowledged(stamp_ns, inbox.chunks[stamp_ns])
 
 
 class RealTime(Pace):
     """Sleeps until each tick is due and takes whatever has come; counts the ticks that were late."""
 
-    def __init__(self, link: TwinLink, book: LatencyBook) -> None:
-        super().__init__(link, book)
+    def __init__(self, link: TwinLink, book: LatencyBook, silence_s: float) -> None:
+        super().__init__(link, book, silence_s)
         self.ticks = self.late_ticks = 0
         self._start_ns: int | None = None
         self._start_s = 0.0
@@ -107,7 +115,7 @@ class RealTime(Pace):
         self._link.publish_state(stamp_ns / 1e9, tool_xy, tool_velocity)
         inbox, now_s = self._link.inbox, time.monotonic()
         for name, topic in (("servo", "tool/target"), ("policy", "policy/status")):
-            if now_s - inbox.heard_s[name] > SILENCE_S:
+            if now_s - inbox.heard_s[name] > self._silence_s:
                 raise _silent(name, topic, now_s - inbox.heard_s[name])
         return inbox.target
 

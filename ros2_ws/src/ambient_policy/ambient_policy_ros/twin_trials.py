@@ -16,15 +16,13 @@ from ambient_policy.provenance import commit
 from ambient_policy.trials import Trial
 from ambient_policy_ros.latency import LatencyBook
 from ambient_policy_ros.twin_link import TwinLink
-from ambient_policy_ros.twin_pace import SILENCE_S, Pace
+from ambient_policy_ros.twin_pace import Pace
 from ambient_policy_ros.twin_record import Recorder
 from sim.starts import sample_start
 from sim.station import Station
 from sim.task import OutcomeMonitor
 
 NODES = ("policy", "servo")
-STARTUP_S = 120.0
-"""How long the nodes may take to load and to answer for the first time (wall time)."""
 PROGRESS_S = 4.0
 """A line is printed this often (wall time)."""
 
@@ -41,6 +39,8 @@ class TrialRunner:
         book: takes the latencies.
         recorder: takes trials, stills and film.
         runner: what the trials are recorded as.
+        startup_s: how long the nodes may take to load and to answer for the first time (wall time).
+        silence_s: how long they may take later.
     """
 
     def __init__(
@@ -51,9 +51,12 @@ class TrialRunner:
         book: LatencyBook,
         recorder: Recorder,
         runner: Runner,
+        startup_s: float,
+        silence_s: float,
     ) -> None:
         self._station, self._link, self._pace = station, link, pace
         self._book, self._recorder, self._runner = book, recorder, runner
+        self._startup_s, self._silence_s = startup_s, silence_s
         self._scenario = station.scenario
         self._period_ns = round(self._scenario.control_period_s * 1e9)
         self._ticks_a_frame = round(self._scenario.policy_period_s / self._scenario.control_period_s)
@@ -67,7 +70,7 @@ class TrialRunner:
             TrialError: a node went silent. The trial has then been recorded as aborted.
         """
         began_s = time.monotonic()
-        self._enable(False, STARTUP_S if number == 0 else SILENCE_S)
+        self._enable(False, self._startup_s if number == 0 else self._silence_s)
         self._station.reset(sample_start(self._scenario, seed))
         self._settle()
         self._book.begin_trial(number)
@@ -76,13 +79,13 @@ class TrialRunner:
         inbox.policy_holds.clear()
         inbox.accepted = 0
         inbox.facts.pop("holds", None)
-        self._enable(True, SILENCE_S)
+        self._enable(True, self._silence_s)
         self._pace.begin()
         monitor = OutcomeMonitor(self._scenario.task)
         silence: TrialError | None = None
         try:
             self._to_the_end(monitor, label)
-            self._enable(False, SILENCE_S)
+            self._enable(False, self._silence_s)
         except TrialError as error:
             silence = error
         trial = self._trial(monitor, seed, time.monotonic() - began_s, aborted=silence is not None)
