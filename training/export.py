@@ -54,7 +54,8 @@ def main(argv: list[str]) -> int:
     for key, value in parity.items():
         console.print(f"  {key:<28} {value:.2g}")
     console.print(f"  one core: encode {encode_ms:.1f} ms a frame, sample {sample_ms:.1f} ms a chunk")
-    console.print(f"next: ambient-policy evaluate --policy {args.out}", soft_wrap=True)
+    trials = args.out.with_name(f"{args.out.name}-trials")
+    console.print(f"next: ambient-policy evaluate {args.out} --out {trials}", soft_wrap=True)
     return 0
 
 

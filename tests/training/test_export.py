@@ -17,7 +17,7 @@ from ambient_policy.sampling import METHODS, sample
 from training.checkpoint import list_checkpoints, load_tensors
 from training.config import SamplerConfig
 from training.errors import TrainingError
-from training.export import Args, export
+from training.export import Args, export, main
 from training.graphs import body_graph, modulation_graph
 from training.parity import torch_chunk
 from training.policy import PolicyNet, denoise
@@ -75,7 +75,7 @@ def test_a_bundle_of_every_preset_loads_and_gives_the_networks_chunk(tiny, tmp_p
     np.testing.assert_allclose(policy.sample(features, state, noise), chunk, atol=1e-6)
 
 
-def test_the_averaged_weights_alone_suffice(tiny, tmp_path):
+def test_the_averaged_weights_alone_suffice(tiny, tmp_path, capsys):
     """A checkpoint brought home without its optimiser still exports; the rest is refused with reasons."""
     run = tmp_path / "run"
     with pytest.raises(TrainingError, match=r"no run at .* make one with `ambient-policy train`"):
@@ -92,7 +92,8 @@ def test_the_averaged_weights_alone_suffice(tiny, tmp_path):
         if not file.name.startswith("ema"):
             file.unlink()
     shutil.rmtree(run / "tensorboard")
-    export(Args(run=run, out=tmp_path / "bundle", steps=1, method="ddim"))
+    assert main([str(run), "--out", str(tmp_path / "bundle"), "--steps", "1", "--method", "ddim"]) == 0
+    assert "next: ambient-policy evaluate" in capsys.readouterr().out
     assert load_bundle(tmp_path / "bundle").manifest.sampler.method == "ddim"
     with pytest.raises(BundleError, match=r"bundle is already there; remove it or choose another --out"):
         export(Args(run=run, out=tmp_path / "bundle"))
