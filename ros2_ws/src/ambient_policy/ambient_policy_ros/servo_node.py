@@ -64,8 +64,8 @@ class ServoNode(Node):
         self.create_subscription(PoseStamped, "tool/pose", self._on_pose, qos.STATE)
         self.create_subscription(MultiDOFJointTrajectory, "policy/chunk", self._on_chunk, qos.CHUNK)
         self.create_subscription(Bool, "policy/enable", self._on_enable, qos.ENABLE)  # last: see qos.ENABLE
-        # Starts again at every target, so it fires only when a pose is overdue. Not under /clock: no time goes by
-        # between two poses there, and a timer would cost as much as a pose.
+        # Starts again at every target, so it fires only when a pose is overdue. Not under /clock: no time
+        # passes between two poses there, and a timer would cost as much as a pose.
         self._timer = None
         if not self.get_parameter("use_sim_time").value:
             self._timer = self.create_timer(1 / config.rate_hz, self._fill_gap)

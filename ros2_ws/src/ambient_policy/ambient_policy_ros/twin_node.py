@@ -51,8 +51,8 @@ class TwinParameters(StrictModel):
     startup_s: float = Field(default=120.0, gt=0)
     """How long policy and servo may take to load and to answer for the first time (wall time)."""
     silence_s: float = Field(default=10.0, gt=0)
-    """A node that has not answered for this long (wall time) later on is taken for dead. With ten times more work
-    than cores, answers were seen to take a second."""
+    """A node that has not answered for this long (wall time) later on is taken for dead. With ten times more
+    work than cores, answers were seen to take a second."""
 
 
 class TwinNode(Node):
