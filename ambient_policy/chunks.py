@@ -42,7 +42,9 @@ class Chunk:
 
     def at(self, now_s: float) -> Array:
         """Return the position (A,) due at `now_s`, on straight lines; kept at the ends beyond them."""
-        phase = np.clip((now_s - self.stamp_s) / self.period_s, 0, len(self.positions) - 1)
+        # Rounded to a microsecond, so that the same age gives the same bits wherever time counts from.
+        phase = round((now_s - self.stamp_s) / self.period_s, 5)
+        phase = min(max(phase, 0.0), len(self.positions) - 1.0)
         i = min(int(phase), len(self.positions) - 2)
         return self.positions[i] + (phase - i) * (self.positions[i + 1] - self.positions[i])
 

@@ -18,7 +18,15 @@ def chunk(stamp_s: float, offset: float = 0.0) -> Chunk:
 
 @given(st.floats(0, 1.6))
 def test_interpolation_of_a_ramp_is_the_ramp(age_s: float):
-    np.testing.assert_allclose(chunk(5.0).at(5.0 + age_s), [age_s * 10, -age_s * 10], atol=1e-9)
+    np.testing.assert_allclose(chunk(5.0).at(5.0 + age_s), [age_s * 10, -age_s * 10], atol=1e-4)
+
+
+@given(st.integers(0, 160), st.floats(0, 2e9))
+def test_the_same_age_gives_the_same_bits_at_any_time(ticks: int, zero_s: float):
+    rng = np.random.default_rng(ticks)
+    positions = rng.standard_normal((17, 2))
+    near, far = (Chunk(z, positions, 0.1) for z in (0.0, zero_s))
+    np.testing.assert_array_equal(near.at(0.01 * ticks), far.at(zero_s + 0.01 * ticks))
 
 
 def test_ends_are_kept_outside_the_chunks_time():
