@@ -15,7 +15,7 @@ from ambient_policy_ros.launch_file import declared_arguments, describe
 from ambient_policy_ros.launch_process import Process
 from ambient_policy_ros.launch_substitutions import Context, LaunchError, evaluate
 
-CONTEXT = Context({"robot": "twin", "n": "3"}, {"HOME": "/home/me"}, Path("/ws/launch/x.launch.yaml"))
+CONTEXT = Context({"robot": "twin", "n": "3"}, {"HOME": "/data/me"}, Path("/ws/launch/x.launch.yaml"))
 
 
 def read(tmp_path: Path, text: str, **arguments: str) -> list[Process]:
@@ -33,7 +33,7 @@ def read(tmp_path: Path, text: str, **arguments: str) -> list[Process]:
         ("a-$(var robot)-$(var n)", "a-twin-3"),
         ("$(var missing fallback)", "fallback"),
         ("$(var $(var other robot))", "twin"),
-        ("$(env HOME)/x", "/home/me/x"),
+        ("$(env HOME)/x", "/data/me/x"),
         ("$(env NONE 'two words')", "two words"),
         ("$(dirname)/y", "/ws/launch/y"),
         ("$(equals $(var robot) twin)", "true"),

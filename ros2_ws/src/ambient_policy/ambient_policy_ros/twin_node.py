@@ -88,9 +88,10 @@ def run_trials(node: TwinNode) -> int:
             label = f"trial {number + 1} of {config.trials}, seed {seed}"
             trial = runner.run(number, seed, label)
             ended, successes = ended + 1, successes + trial.success
-            how = f"success after {trial.time_to_success_s:.1f} s" if trial.success else trial.outcome
-            held = ", held" if trial.held else ""
-            print(f"{label}: {how.upper()}{held}   [{successes} of {ended} succeeded]", flush=True)
+            when = f" after {trial.time_to_success_s:.1f} s" if trial.success else ""
+            held = " and held" if trial.held else ""
+            outcome = trial.outcome.replace("_", " ").upper()
+            print(f"{label}: {outcome}{when}{held}   [{successes} of {ended} succeeded]", flush=True)
     finally:
         wall_s = time.monotonic() - start_s
         facts: dict[str, Any] = {
