@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import av
+import numpy as np
 import pytest
 import yaml
 
@@ -19,6 +20,7 @@ from ambient_policy.inference import Policy
 from ambient_policy.trials import read_trials
 from sim.rollout import RolloutConfig, run_trial
 from sim.scenario import load_scenario
+from sim.starts import sample_start
 from sim.station import Station
 from tests.helpers_bundle import make_bundle
 
@@ -44,7 +46,7 @@ def bundle(tmp_path_factory: pytest.TempPathFactory):
     """Make a policy that moves as the images say, with noise: any difference between two runs shows."""
     cameras = load_scenario("pushing").cameras
     size = {"width": 128, "height": 96}
-    gains = {"drift_m": (0.0, -0.004), "features_gain": 0.02, "noise_gain": 0.3}
+    gains = {"drift_m": (0.0, -0.01), "features_gain": 0.02, "noise_gain": 0.3}
     return make_bundle(tmp_path_factory.mktemp("policy") / "bundle", cameras=tuple(cameras), **size, **gains)
 
 
@@ -52,16 +54,16 @@ def test_launch_pushing(start: Start, tmp_path: Path, scenario: Path, bundle) ->
     """`ambient-policy launch pushing` in lock-step: every file is there; the trials are those without ROS."""
     output = tmp_path / "run"
     job = start(
-        *("-c", CLI, "launch", "pushing", f"policy:={bundle.folder}", "trials:=2", "seed:=100001"),
+        *("-c", CLI, "launch", "pushing", f"policy:={bundle.folder}", "trials:=2", "seed:=100005"),
         *(f"scenario:={scenario}", f"output:={output}"),
     )
     assert job.wait(240) == 0, job.output()
-    assert "[twin] trial 2 of 2, seed 100002: TIMEOUT   [0 of 2 succeeded]" in job.output()
+    assert "[twin] trial 2 of 2, seed 100006: TIMEOUT   [0 of 2 succeeded]" in job.output()
 
     trials = read_trials(output / "trials.jsonl")
     assert [(t.seed, t.runner, t.outcome, t.duration_s) for t in trials] == [
-        (100001, "ros-lockstep", "timeout", TIME_LIMIT_S),
-        (100002, "ros-lockstep", "timeout", TIME_LIMIT_S),
+        (100005, "ros-lockstep", "timeout", TIME_LIMIT_S),
+        (100006, "ros-lockstep", "timeout", TIME_LIMIT_S),
     ]
     assert all(t.holds == {"servo: waiting for a first chunk": 5} for t in trials)
     assert all(t.policy == "hand-made" and t.bundle_commit == "test" for t in trials)
@@ -78,18 +80,20 @@ def test_launch_pushing(start: Start, tmp_path: Path, scenario: Path, bundle) ->
         )
     assert "<html" in (output / "report.html").read_text()
     stills = sorted(path.name for path in (output / "stills").iterdir())
-    assert stills == [f"seed_{seed}_{when}.png" for seed in (100001, 100002) for when in ("end", "start")]
+    assert stills == [f"seed_{seed}_{when}.png" for seed in (100005, 100006) for when in ("end", "start")]
     with av.open(str(output / "pushing.mp4")) as film:
         frames = sum(1 for _ in film.decode(video=0))
     assert frames == 2 * TIME_LIMIT_S * 10
 
     station, policy = Station(load_scenario(str(scenario))), Policy(bundle)
+    moved_m = []
     for trial in trials:
         direct = run_trial(station, policy, trial.seed, RolloutConfig())
-        assert (direct.chunks, direct.limited_ticks) == (trial.chunks, trial.limited_ticks)
-        # Not to the last bit: the two count time from different zeros, and contact amplifies the rounding.
-        assert direct.final_position_error_m == pytest.approx(trial.final_position_error_m, abs=1e-5)
-        assert direct.final_yaw_error_rad == pytest.approx(trial.final_yaw_error_rad, abs=1e-3)
+        start_xy = sample_start(station.scenario, trial.seed).slider_pose[:2]
+        moved_m.append(np.linalg.norm(station.slider_pose()[:2] - start_xy))
+        for key in ("chunks", "limited_ticks", "final_position_error_m", "final_yaw_error_rad"):
+            assert getattr(direct, key) == getattr(trial, key), f"{key}: without ROS, and through it"
+    assert max(moved_m) > 0.01, "the T was not pushed, so its pose tells nothing"
 
 
 def test_real_time_and_an_interrupt(start: Start, tmp_path: Path, scenario: Path, bundle) -> None:
