@@ -94,7 +94,7 @@ def export(args: Args) -> dict[str, float]:
     net = PolicyNet(config).eval().requires_grad_(False)
     load_into(net, load_tensors(found[chosen], args.weights), found[chosen])
     origin = {
-        "config": config.model_dump(mode="json"),
+        "config": shareable(config),
         "data": record.data,
         "commit": record.commit,
         "torch": torch.__version__,
@@ -136,8 +136,24 @@ def write_graphs(net: Any, config: Any, sigma_data: float, sampler: Any, folder:
         ),
     }
     for name, model in models.items():
+        forget_source(model)
         onnx.save_model(model, str(folder / name))
     return {name: folder / name for name in models}
+
+
+def forget_source(model: Any) -> None:
+    """Drop what torch notes of the code behind each node: half of a small file, and paths of this machine."""
+    for part in (model, model.graph, *model.graph.node, *model.graph.initializer, *model.graph.value_info):
+        del part.metadata_props[:]
+        part.doc_string = ""
+
+
+def shareable(config: Any) -> dict[str, Any]:
+    """Return the config for a manifest, with folders of data by name only: a path means nothing elsewhere."""
+    data = config.model_dump(mode="json")
+    for source in data["data"]["sources"]:
+        source["path"] = Path(source["path"]).name
+    return data
 
 
 def make_manifest(config: Any, record: Any, sampler: Any, name: str, origin: dict[str, Any]) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -10,6 +11,7 @@ import onnxruntime
 import pytest
 import torch
 
+import training
 from ambient_policy.bundle import load_bundle
 from ambient_policy.errors import BundleError
 from ambient_policy.inference import Policy
@@ -54,6 +56,9 @@ def test_a_bundle_of_every_preset_loads_and_gives_the_networks_chunk(tiny, tmp_p
     assert spec.parity == parity
     assert len(spec.sampler.sigmas) == 4
     assert spec.training["checkpoint"] == "policy-00000002"
+    everything = b"".join(file.read_bytes() for file in (tmp_path / "bundle").iterdir())
+    for place in (str(tmp_path), str(Path(training.__file__).parent), torch.__path__[0]):
+        assert place.encode() not in everything, "a bundle names no place of the machine that made it"
     policy = Policy(bundle)
     rng = np.random.default_rng(0)
     images = {name: rng.integers(0, 256, (24, 32, 3), dtype=np.uint8) for name in spec.cameras}
