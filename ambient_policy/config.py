@@ -46,6 +46,11 @@ def _refusal(why: str, node: yaml.Node) -> yaml.YAMLError:
 
 def load_yaml(path: str | Path, model: type[Model], overrides: Mapping[str, Any] | None = None) -> Model:
     """Read a YAML file into `model`. `overrides` is a nested mapping laid over the file's values."""
+    return parse(merge(read_yaml(path), overrides or {}), model, str(path))
+
+
+def read_yaml(path: str | Path) -> dict[str, Any]:
+    """Read a YAML file of `key: value` lines; a key written twice is an error."""
     path = Path(path)
     try:
         text = path.read_text(encoding="utf-8")
@@ -61,7 +66,7 @@ def load_yaml(path: str | Path, model: type[Model], overrides: Mapping[str, Any]
         data = {}
     if not isinstance(data, dict):
         raise ConfigError(f"{path} holds a {type(data).__name__} at its top, needs `key: value` lines")
-    return parse(merge(data, overrides or {}), model, str(path))
+    return data
 
 
 def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from ambient_policy.movie import Movie
 from ambient_policy.runtime import RuntimeConfig
 from ambient_policy.statistics import success_rate
 from ambient_policy.trials import Trial, append_trial, read_trials
-from sim.film import FILM_CAMERA, caption
+from sim.film import FILM, FILM_CAMERA, take_picture
 from sim.rollout import RolloutConfig, run_trial
 from sim.scenario import Scenario, load_scenario
 from sim.station import Station
@@ -55,7 +55,7 @@ _args: EvaluateArgs
 
 def _setup(scenario: Scenario, args: EvaluateArgs) -> None:
     global _station, _policy, _args  # one station and one policy for the life of the worker
-    film = {"film": FILM_CAMERA} if args.film != "none" else None
+    film = {FILM: FILM_CAMERA} if args.film != "none" else None
     _station = Station(scenario, extra_cameras=film)
     _policy, _args = Policy(load_bundle(args.bundle)), args
 
@@ -74,7 +74,7 @@ def _job(seed: int) -> Trial:
             _policy,
             seed,
             config,
-            on_frame=lambda: movie.add(caption(_station.image("film"), f"seed {seed}")),
+            on_frame=lambda: movie.add(take_picture(_station, f"seed {seed}")),
         )
     if _args.film == "failures" and trial.success:
         path.unlink()

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
-from ambient_policy.config import StrictModel, load_yaml
+from ambient_policy.config import StrictModel, merge, parse, read_yaml
 from ambient_policy.errors import ConfigError
 from sim.tee import Tee
 
@@ -156,9 +156,19 @@ class Scenario(StrictModel):
 def load_scenario(name: str | Path, overrides: dict[str, Any] | None = None) -> Scenario:
     """Read a scenario by the name of a shipped one, or from a YAML file.
 
+    A file may begin with `extends: NAME`: it then holds only what differs from that scenario.
+
     Raises:
         ConfigError: no such scenario (lists the shipped ones), or a key or value that does not fit.
     """
+    path = _find(name)
+    data = read_yaml(path)
+    if base := data.pop("extends", None):
+        data = merge(read_yaml(_find(base)), data)
+    return parse(merge(data, overrides or {}), Scenario, str(path))
+
+
+def _find(name: str | Path) -> Path:
     path = Path(name)
     if path.suffix not in (".yaml", ".yml"):
         path = FOLDER / f"{name}.yaml"
@@ -167,4 +177,4 @@ def load_scenario(name: str | Path, overrides: dict[str, Any] | None = None) -> 
         raise ConfigError(
             f"scenario {str(name)!r} not found at {path}; shipped scenarios: {known}; or give a .yaml file"
         )
-    return load_yaml(path, Scenario, overrides)
+    return path

@@ -62,7 +62,7 @@ ROOMS = (
     Room(
         "sim",
         {"numpy", "pydrake", "ambient_policy", "sim"} | CONFIG_AND_TERMINAL,
-        {"film.py": {"cv2"}},  # writes captions into films
+        {"film.py": {"PIL"}},  # draws on films and stills
     ),
     Room(
         ROS_NODES,

@@ -23,9 +23,9 @@ from ambient_policy_ros import node_main
 from ambient_policy_ros.latency import LatencyBook
 from ambient_policy_ros.twin_link import TwinLink
 from ambient_policy_ros.twin_pace import LockStep, RealTime
-from ambient_policy_ros.twin_record import FILM, Recorder, fresh_folder
+from ambient_policy_ros.twin_record import Recorder, fresh_folder
 from ambient_policy_ros.twin_trials import Runner, TrialRunner
-from sim.film import FILM_CAMERA
+from sim.film import FILM, FILM_CAMERA
 from sim.scenario import load_scenario
 from sim.station import Station
 from sim.viewer import start_viewer

@@ -4,22 +4,15 @@ from __future__ import annotations
 
 import datetime
 import json
-import struct
-import zlib
 from pathlib import Path
 from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
 
 from ambient_policy.movie import Movie
 from ambient_policy.report import write_report
 from ambient_policy.trials import Trial, append_trial
-from sim.film import caption
+from sim.film import save_picture, take_picture
 from sim.station import Station
 
-FILM = "film"
-"""Name of the station's extra camera."""
 FILM_SPEED = 2
 """The film runs this much faster than the twin's time."""
 
@@ -40,7 +33,7 @@ class Recorder:
 
     Args:
         folder: where to, empty.
-        station: the twin, with an extra camera named `FILM`.
+        station: the twin, with the film camera of `sim.film`.
         film: whether to film; the stills are taken anyway.
     """
 
@@ -54,17 +47,17 @@ class Recorder:
     def begin_trial(self, seed: int, label: str) -> None:
         """Picture the start."""
         self._label = label
-        write_png(self._folder / "stills" / f"seed_{seed}_start.png", self._station.image(FILM))
+        save_picture(self._folder / "stills" / f"seed_{seed}_start.png", take_picture(self._station))
 
     def film(self, time_s: float) -> None:
         """Add one frame to the film, if there is one."""
         if self._movie is not None:
             text = f"{self._label}   {time_s:.1f} s   (film at {FILM_SPEED}x)"
-            self._movie.add(caption(self._station.image(FILM), text))
+            self._movie.add(take_picture(self._station, text))
 
     def end_trial(self, trial: Trial) -> None:
         """Picture the end and append the trial's line."""
-        write_png(self._folder / "stills" / f"seed_{trial.seed}_end.png", self._station.image(FILM))
+        save_picture(self._folder / "stills" / f"seed_{trial.seed}_end.png", take_picture(self._station))
         append_trial(self._folder / "trials.jsonl", trial)
 
     def finish(self, facts: dict[str, Any]) -> Path | None:
@@ -76,19 +69,3 @@ class Recorder:
             return None
         return write_report(self._folder)
 
-
-def write_png(path: Path, image: NDArray[np.uint8]) -> None:
-    """Write an image (h, w, 3) uint8 RGB as PNG: few enough lines to need no library for it."""
-    height, width = image.shape[:2]
-    # Every row begins with its filter type, 0 for none.
-    rows = np.hstack([np.zeros((height, 1), np.uint8), image.reshape(height, width * 3)])
-    chunks = (
-        (b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)),
-        (b"IDAT", zlib.compress(rows.tobytes(), 6)),
-        (b"IEND", b""),
-    )
-    body = b"".join(
-        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-        for kind, data in chunks
-    )
-    path.write_bytes(b"\x89PNG\r\n\x1a\n" + body)
