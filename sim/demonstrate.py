@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -64,6 +66,39 @@ class _Disturber:
         return self._noise, None
 
 
+class _Recording:
+    """What is seen and done, step by step."""
+
+    def __init__(self, cameras: Iterable[str]) -> None:
+        self._rows: dict[str, list[np.ndarray | bool]] = {}
+        self._frames: dict[str, list[np.ndarray]] = {name: [] for name in cameras}
+
+    def see(self, station: Station) -> None:
+        """Keep the present images."""
+        for name, image in station.images().items():
+            self._frames[name].append(image)
+
+    def add(self, **row: np.ndarray | bool) -> None:
+        """Keep one value of every array."""
+        for key, value in row.items():
+            self._rows.setdefault(key, []).append(value)
+
+    def episode(self, station: Station, outcome: str, **origin: Any) -> Episode:
+        """Make an episode of all that was kept; `origin` are the fields of its meta data on who and what."""
+        scenario = station.scenario
+        arrays = {key: np.array(values) for key, values in self._rows.items()}
+        meta = EpisodeMeta(
+            task=scenario.name,
+            scenario=scenario.model_dump(mode="json"),
+            outcome=outcome,
+            period_s=scenario.policy_period_s,
+            steps=len(arrays["state"]),
+            cameras=station.cameras,
+            **origin,
+        )
+        return Episode(meta, arrays, {name: np.stack(images) for name, images in self._frames.items()})
+
+
 def demonstrate(
     station: Station, *, style: StyleName, seed: int, source: str, commit: str, disturbance: Disturbance
 ) -> Episode | Failure:
@@ -73,30 +108,20 @@ def demonstrate(
         An episode when the operator was satisfied within the time limit and the task's rule agrees, else a
         Failure. The result depends on the arguments and the scenario alone.
     """
-    scenario = station.scenario
-    task = scenario.task
-    rng = np.random.default_rng([seed, 0xDE40])
-    expert = Expert(scenario, style, rng)
+    scenario, task = station.scenario, station.scenario.task
+    expert = Expert(scenario, style, np.random.default_rng([seed, 0xDE40]))
     disturber = _Disturber(disturbance, np.random.default_rng([seed, 0xD157]))
     low, high = np.array(scenario.limits.workspace_min), np.array(scenario.limits.workspace_max)
-    substeps = round(scenario.policy_period_s / scenario.control_period_s)
-    monitor = OutcomeMonitor(task)
-    log: dict[str, list[np.ndarray | bool]] = {
-        "state": [],
-        "action": [],
-        "valid": [],
-        "privileged_slider_pose": [],
-    }
-    frames: dict[str, list[np.ndarray]] = {name: [] for name in station.cameras}
-    home = np.array(task.tool_home)
+    home, period_s = np.array(task.tool_home), scenario.policy_period_s
+    substeps = round(period_s / scenario.control_period_s)
+    monitor, recording = OutcomeMonitor(task), _Recording(station.cameras)
 
     station.reset(sample_start(scenario, seed))
     station.advance(home, round(task.delay_s / scenario.control_period_s))
     parked, kicked = 0, False
-    for step in range(round(task.time_limit_s / scenario.policy_period_s) + PARKED_STEPS):
+    for step in range(round(task.time_limit_s / period_s) + PARKED_STEPS):
         pose, tool = station.slider_pose(), station.tool_xy()
-        for name, image in station.images().items():
-            frames[name].append(image)
+        recording.see(station)
         error, kick = disturber.step()
         if kicked and kick is None:
             expert.replan()
@@ -106,41 +131,14 @@ def demonstrate(
             wanted, error, kick = home, np.zeros(2), None
             parked += 1
         action = np.clip(tool + kick if kick is not None else wanted, low, high)
-        for key, value in (
-            ("state", tool),
-            ("action", action),
-            ("valid", kick is None),
-            ("privileged_slider_pose", pose),
-        ):
-            log[key].append(value)
+        recording.add(state=tool, action=action, valid=kick is None, privileged_slider_pose=pose)
         if parked >= PARKED_STEPS:
             break
         station.advance(np.clip(action + error, low, high), substeps)
-        monitor.update(
-            (step + 1) * scenario.policy_period_s,
-            station.slider_pose(),
-            station.slider_height(),
-            station.tool_xy(),
-        )
+        now_s = (step + 1) * period_s
+        monitor.update(now_s, station.slider_pose(), station.slider_height(), station.tool_xy())
     result = monitor.result()
     if not (parked >= PARKED_STEPS and result.success and expert.satisfied(station.slider_pose())):
-        return Failure(
-            seed,
-            "unsettled" if result.success else result.name,
-            result.position_error_m,
-            result.yaw_error_rad,
-        )
-    meta = EpisodeMeta(
-        commit=commit,
-        task=scenario.name,
-        source=source,
-        scenario=scenario.model_dump(mode="json"),
-        seed=seed,
-        operator=style,
-        outcome=result.name,
-        period_s=scenario.policy_period_s,
-        steps=len(log["state"]),
-        cameras=station.cameras,
-    )
-    arrays = {key: np.array(values) for key, values in log.items()}
-    return Episode(meta, arrays, {name: np.stack(images) for name, images in frames.items()})
+        outcome = "unsettled" if result.success else result.name
+        return Failure(seed, outcome, result.position_error_m, result.yaw_error_rad)
+    return recording.episode(station, result.name, commit=commit, source=source, seed=seed, operator=style)

@@ -82,24 +82,16 @@ def run_trial(
         station.advance(command)
         tick += 1
         monitor.update(tick * period, station.slider_pose(), station.slider_height(), station.tool_xy())
-    result = monitor.result()
     return Trial(
         policy=policy.manifest.name,
         bundle_commit=policy.manifest.commit,
         scenario=scenario.name,
         seed=seed,
         runner="direct",
-        outcome=result.name,
-        success=result.success,
-        held=result.held,
-        time_to_success_s=result.time_to_success_s,
-        time_to_held_s=result.time_to_held_s,
-        duration_s=result.duration_s,
-        final_position_error_m=result.position_error_m,
-        final_yaw_error_rad=result.yaw_error_rad,
         holds=dict(holds),
         limited_ticks=limited,
         chunks=chunks,
         commit=commit(),
         wall_s=time.perf_counter() - began,
+        **monitor.result().trial_fields(),
     )

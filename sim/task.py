@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -28,6 +28,19 @@ class Outcome:
     duration_s: float
     position_error_m: float
     yaw_error_rad: float
+
+    def trial_fields(self) -> dict[str, Any]:
+        """Return the fields of an `ambient_policy.trials.Trial` that the outcome decides."""
+        return {
+            "outcome": self.name,
+            "success": self.success,
+            "held": self.held,
+            "time_to_success_s": self.time_to_success_s,
+            "time_to_held_s": self.time_to_held_s,
+            "duration_s": self.duration_s,
+            "final_position_error_m": self.position_error_m,
+            "final_yaw_error_rad": self.yaw_error_rad,
+        }
 
 
 class OutcomeMonitor:

@@ -165,8 +165,12 @@ class TrialRunner:
         )
 
     def _trial(self, monitor: OutcomeMonitor, seed: int, wall_s: float, *, aborted: bool) -> Trial:
-        inbox, result = self._link.inbox, monitor.result()
+        inbox, fields = self._link.inbox, monitor.result().trial_fields()
+        # Measured here: the monitor has seen nothing yet if a node was silent from the start.
         distance_m, yaw_rad, _ = monitor.errors(self._station.slider_pose(), self._station.tool_xy())
+        fields |= {"final_position_error_m": distance_m, "final_yaw_error_rad": yaw_rad}
+        if aborted:
+            fields |= {"outcome": "aborted", "success": False, "held": False}
         holds: Counter[str] = Counter()
         for kind, frames in inbox.policy_holds.items():
             holds[f"policy: {kind}"] = frames * self._ticks_a_frame
@@ -178,17 +182,10 @@ class TrialRunner:
             scenario=self._scenario.name,
             seed=seed,
             runner=self._runner,
-            outcome="aborted" if aborted else result.name,
-            success=result.success and not aborted,
-            held=result.held and not aborted,
-            time_to_success_s=result.time_to_success_s,
-            time_to_held_s=result.time_to_held_s,
-            duration_s=result.duration_s,
-            final_position_error_m=distance_m,
-            final_yaw_error_rad=yaw_rad,
             holds=dict(holds),
             limited_ticks=int(inbox.facts.get("limited_ticks", 0)),
             chunks=inbox.accepted,
             commit=commit(),
             wall_s=wall_s,
+            **fields,
         )
