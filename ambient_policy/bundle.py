@@ -55,6 +55,11 @@ class Bundle:
     folder: Path
     manifest: Manifest
 
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the manifest, which holds those of all other files: names this very bundle."""
+        return sha256(self.folder / MANIFEST)
+
 
 def write_bundle(folder: str | Path, manifest: Manifest, files: Mapping[str, str | Path]) -> Bundle:
     """Copy `files` (name in the bundle -> path) into a new folder with their manifest, and check the result.

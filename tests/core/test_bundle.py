@@ -270,3 +270,9 @@ def test_header_of_damaged_bytes_is_an_error_or_an_answer(tmp_path_factory, data
     file.write_bytes(data.draw(st.one_of(st.just(cut), st.binary(max_size=60))))
     with contextlib.suppress(ValueError):
         read_header(file)
+
+
+def test_a_digest_names_one_bundle(tmp_path):
+    same = [make_bundle(tmp_path / name) for name in "ab"]
+    other = make_bundle(tmp_path / "c", drift_m=(0.006, 0.0))
+    assert same[0].digest == same[1].digest != other.digest

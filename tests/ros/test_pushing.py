@@ -70,6 +70,7 @@ def test_launch_pushing(start: Start, tmp_path: Path, scenario: Path, bundle) ->
 
     facts = json.loads((output / "run.json").read_text())
     assert (facts["trials"], facts["mode"], facts["provider"]) == (2, "lockstep", "cpu")
+    assert facts["bundle_sha256"] == bundle.digest
     assert facts["simulated_s"] == 2 * TIME_LIMIT_S
     lines = [json.loads(line) for line in (output / "latency.jsonl").read_text().splitlines()]
     assert len(lines) == sum(t.chunks for t in trials) == 10

@@ -63,13 +63,15 @@ class PolicyNode(Node):
     def __init__(self) -> None:
         super().__init__("policy", automatically_declare_parameters_from_overrides=True)
         self._config = node_main.read_parameters(self, PolicyParameters)
-        policy = Policy(load_bundle(self._config.bundle), self._config.provider, self._config.threads)
+        bundle = load_bundle(self._config.bundle)
+        policy = Policy(bundle, self._config.provider, self._config.threads)
         # The first calls take ten times as long; they must not be the first of a trial.
         policy.warm_up()
         self._spec = policy.manifest
         self._facts = {
             "policy": self._spec.name,
             "bundle_commit": self._spec.commit,
+            "bundle_sha256": bundle.digest,
             "provider": policy.provider,
         }
         runtime_config = RuntimeConfig(

@@ -105,6 +105,7 @@ def run_trials(node: TwinNode) -> int:
             "first_seed": config.seed,
             "scenario_file": config.scenario,
             "provider": link.inbox.facts.get("provider", "unknown"),
+            "bundle_sha256": link.inbox.facts.get("bundle_sha256", "unknown"),
             "simulated_s": round(runner.simulated_s, 2),
             "wall_s": round(wall_s, 2),
             "simulated_s_per_wall_s": round(runner.simulated_s / wall_s, 3),
