@@ -67,7 +67,7 @@ def main(args: Args) -> None:
         f"denoise, {len(spec.sampler.sigmas) - 1} steps": lambda: policy.sample(features, state, noise),
         "follow and limit": follow,
     }
-    table = Table(title=f"{spec.name}: one decision on one core [ms], {policy.provider}")
+    table = Table(title=f"{spec.name}: one decision on one core, in ms, {policy.provider}")
     for column in ("stage", "p50", "p99", "max"):
         table.add_column(column, justify="left" if column == "stage" else "right")
     total = np.zeros(args.repeats)
