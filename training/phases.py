@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from training.batches import Batcher
-from training.config import TrainConfig
+from training.config import OptimConfig, PretrainConfig, TrainConfig
 from training.data import RunData
 from training.features import stored_features
 from training.loop import Loss, StepSettings
@@ -40,6 +40,20 @@ def make_phase(name: str, net: PolicyNet, data: RunData, config: TrainConfig, fo
     return _pretext(net, data, config) if name == "pretext" else _policy(net, data, config, folder)
 
 
+def _settings(phase: PretrainConfig | OptimConfig, optim: OptimConfig) -> StepSettings:
+    """Take a phase's own pace; betas, clipping and averaging are the run's."""
+    return StepSettings(
+        steps=phase.steps,
+        lr=phase.lr,
+        betas=optim.betas,
+        weight_decay=phase.weight_decay,
+        warmup=phase.warmup,
+        clip=optim.clip,
+        ema_power=optim.ema_power,
+        ema_max=optim.ema_max,
+    )
+
+
 def _pretext(net: PolicyNet, data: RunData, config: TrainConfig) -> Phase:
     pretrain, optim = config.pretrain, config.optim
     batcher = Batcher(data, data.train, config)
@@ -62,16 +76,7 @@ def _pretext(net: PolicyNet, data: RunData, config: TrainConfig) -> Phase:
 
     return Phase(
         name="pretext",
-        settings=StepSettings(
-            steps=pretrain.steps,
-            lr=pretrain.lr,
-            betas=optim.betas,
-            weight_decay=pretrain.weight_decay,
-            warmup=pretrain.warmup,
-            clip=optim.clip,
-            ema_power=optim.ema_power,
-            ema_max=optim.ema_max,
-        ),
+        settings=_settings(pretrain, optim),
         trained=[net.encoder, net.pose_head],
         loss=loss,
         validate=lambda judged: pose_metrics(judged, batcher, config),
@@ -107,16 +112,7 @@ def _policy(net: PolicyNet, data: RunData, config: TrainConfig, folder: Path) ->
         trained.append(net.pose_head)
     return Phase(
         name="policy",
-        settings=StepSettings(
-            steps=optim.steps,
-            lr=optim.lr,
-            betas=optim.betas,
-            weight_decay=optim.weight_decay,
-            warmup=optim.warmup,
-            clip=optim.clip,
-            ema_power=optim.ema_power,
-            ema_max=optim.ema_max,
-        ),
+        settings=_settings(optim, optim),
         trained=trained,
         loss=loss,
         validate=validate,
