@@ -37,7 +37,10 @@ class Known:
 
 KNOWN = {
     "collect": Known("record demonstrations of the scripted expert in the twin", ("pydrake",), "sim"),
+    "analyse": Known("draw spectra and manifolds of clean and corrupt actions"),
+    "annotate": Known("find the noise levels that corrupt episodes may teach", ("torch",), "train"),
     "train": Known("train a policy from episodes", ("torch", "onnx"), "train"),
+    "sweep": Known("train and evaluate a grid of presets, seeds and settings", ("torch",), "train"),
     "export": Known("turn a checkpoint into a policy bundle", ("torch", "onnx", "onnxruntime"), "train,cpu"),
     "evaluate": Known("run a bundle in the twin without ROS", ("pydrake", "onnxruntime"), "sim,cpu"),
     "launch": Known(

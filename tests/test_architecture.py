@@ -50,6 +50,8 @@ ROOMS = (
             "movie.py": {"av"},
             "statistics.py": {"scipy"},
             "report*.py": {"matplotlib", "jinja2", "PIL"},
+            "*_plots.py": {"matplotlib"},
+            "executors.py": {"ray"},
         },
     ),
     Room(
@@ -57,7 +59,7 @@ ROOMS = (
         {"numpy", "torch", "onnx", "onnxscript", "safetensors", "ambient_policy", "training"}
         | CONFIG_AND_TERMINAL,
         # It compares both graphs with torch before there is a bundle that the core could open.
-        {"parity.py": {"onnxruntime"}},
+        {"parity.py": {"onnxruntime"}, "*_plots.py": {"matplotlib"}},
     ),
     Room(
         "sim",
