@@ -72,15 +72,21 @@ class Preconditioning(NamedTuple):
     noise: np.ndarray
 
 
-def preconditioning(sigma: float | np.ndarray, sigma_data: float) -> Preconditioning:
+def preconditioning(
+    sigma: float | np.ndarray, sigma_data: float, prediction: str = "x0"
+) -> Preconditioning:
     """Scale the network so that its input and its target have unit variance at every noise level.
 
     Args:
         sigma: noise level, above 0; any shape.
         sigma_data: standard deviation of the normalised actions.
-    Source: Karras et al. 2022 (EDM), table 1 and appendix B.6; c_noise = ln(sigma) / 4.
+        prediction: "x0" as said; "eps" makes F the guess of the noise, fed with the VP sample, which is the
+            parametrisation of DDPM: skip 1, out -sigma, in 1 / sqrt(1 + sigma^2).
+    Source: Karras et al. 2022 (EDM), table 1 and appendix B.6; c_noise = ln(sigma) / 4. Ho et al. 2020.
     """
     sigma = np.asarray(sigma, np.float64)
+    if prediction == "eps":
+        return Preconditioning(np.ones_like(sigma), -sigma, 1 / np.sqrt(1 + sigma**2), np.log(sigma) / 4)
     total = np.sqrt(sigma**2 + sigma_data**2)
     return Preconditioning(sigma_data**2 / total**2, sigma * sigma_data / total, 1 / total, np.log(sigma) / 4)
 

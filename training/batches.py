@@ -6,14 +6,15 @@ draws the batches that the uninterrupted one would have. Nothing here waits for 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
-from training.config import AugmentConfig, TrainConfig
+from training.config import AugmentConfig, DiffusionConfig, TrainConfig
 from training.data import RunData, WindowTable
+from training.noise_first import NoiseFirstSampler
+from training.targets import Levels, rescaling
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,7 @@ class Batch:
         features: (B, T, F) stored features, or None.
         state: (B, T, S) normalised; chunk: (B, H, A) normalised.
         pose: (B, T, 4) pretext target, or None.
+        source: (B,) int64, which source each sample is from.
     """
 
     images: dict[str, Tensor]
@@ -32,6 +34,28 @@ class Batch:
     state: Tensor
     chunk: Tensor
     pose: Tensor | None
+    source: Tensor
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """Windows and the noise levels they are to teach.
+
+    Attributes:
+        windows: (B,) int64; levels: of B * n samples, n consecutive ones for each window.
+        contraction: (B,) level of the frozen noise that a window's sample gets first, or None.
+    """
+
+    windows: Tensor
+    levels: Levels
+    contraction: Tensor | None
+
+
+def draw_sigma(count: int, config: DiffusionConfig, rng: torch.Generator) -> Tensor:
+    """Draw noise levels (count,): ln sigma ~ N(mean, std), clamped (Karras et al. 2022, section 5)."""
+    normal = torch.randn(count, generator=rng, device=rng.device)
+    sigma = torch.exp(config.log_sigma_mean + config.log_sigma_std * normal)
+    return sigma.clamp(config.sigma_min, config.sigma_max)
 
 
 class Batcher:
@@ -51,19 +75,42 @@ class Batcher:
         # Constants live on the device: a copy in every step would wait for it.
         self._offset = torch.tensor(normalizer.offset, dtype=torch.float32, device=device)
         self._scale = torch.tensor(normalizer.scale, dtype=torch.float32, device=device)
-        self._counts = torch.tensor(table.counts, dtype=torch.float64, device=device)
-        self._starts = self._counts.cumsum(0) - self._counts
-        self._edges = source_shares(config, table.counts).cumsum(0)[:-1].to(device)
+        self._ends = torch.tensor(table.counts, device=device).cumsum(0)
+        self._sampler = NoiseFirstSampler(
+            table.counts, table.bands.sigma_min, table.bands.sigma_max, data.shares
+        )
+        self._ambient = bool((table.bands.sigma_n > 0).any())
         self._back = torch.arange(1 - config.windows.obs_steps, 1, device=device)
         self._ahead = torch.arange(config.windows.horizon, device=device)
 
-    def draw(self, count: int, rng: torch.Generator) -> Tensor:
-        """Draw `count` windows: first a source by its share, then one of its windows uniformly."""
-        u = torch.rand(2, count, dtype=torch.float64, generator=rng, device=self.table.now.device)
-        source = torch.bucketize(u[0], self._edges, right=True)
-        # The product can round up to the count itself.
-        within = torch.minimum(torch.floor(u[1] * self._counts[source]), self._counts[source] - 1)
-        return (self._starts[source] + within).long()
+    def draw(self, count: int, rng: torch.Generator) -> Drawn:
+        """Draw noise levels, then for each `noise_per_obs` of them a window that teaches them."""
+        diffusion = self.config.diffusion
+        repeat = diffusion.noise_per_obs
+        sigma = draw_sigma(count * repeat, diffusion, rng)
+        if repeat > 1 and self.config.data.restricted:
+            # Neighbours share a window, so that it is admissible at all its levels and still no level is
+            # drawn more or less often than the others.
+            sigma = sigma.sort().values
+        groups = sigma.view(count, repeat)
+        windows, by_upper = self._sampler.draw(groups.amin(1), groups.amax(1), rng)
+        if not self._ambient:
+            return Drawn(windows, Levels(sigma), None)
+        bands = self.table.bands
+        none = torch.zeros_like(groups[:, 0])
+        sigma_n = torch.where(by_upper, bands.sigma_n[windows], none)
+        each = sigma_n.repeat_interleave(repeat)
+        bound = bands.bound[windows].repeat_interleave(repeat)
+        levels = Levels(sigma, each, rescaling(sigma, each, bound))
+        return Drawn(windows, levels, torch.where(by_upper, bands.contraction[windows], none))
+
+    def collect(self, drawn: Drawn, rng: torch.Generator) -> Batch:
+        """Collect the samples of a draw, brought to their sigma_n."""
+        batch = self.gather(drawn.windows, rng)
+        if drawn.contraction is None or self.data.frozen is None:
+            return batch
+        noise = self.data.frozen[self.table.now[drawn.windows]]
+        return replace(batch, chunk=batch.chunk + drawn.contraction[:, None, None] * noise)
 
     def gather(self, windows: Tensor, rng: torch.Generator | None) -> Batch:
         """Collect the samples of `windows` (B,). `rng` None: no augmentation, and the first stored draw."""
@@ -72,13 +119,14 @@ class Batcher:
         labels = torch.minimum(now[:, None] + self._ahead, self.table.last[windows, None])
         chunk = data.action_m[labels]
         if self.config.action.relative_to == "tool":
-            chunk = chunk - data.state_m[now][:, None]
+            chunk = chunk - data.tool_m[now][:, None]
         return Batch(
             images=self.images(frames, rng) if self.stored is None else {},
             features=None if self.stored is None else self._features(self.stored, frames, rng),
             state=data.state[frames],
             chunk=(chunk - self._offset) / self._scale,
             pose=None if data.pose is None else data.pose[frames],
+            source=torch.bucketize(windows, self._ends, right=True),
         )
 
     def images(self, frames: Tensor, rng: torch.Generator | None) -> dict[str, Tensor]:
@@ -96,15 +144,6 @@ class Batcher:
         else:
             pick = torch.randint(stored.shape[1], (count, 1), generator=rng, device=device)
         return stored[frames, pick].float()
-
-
-def source_shares(config: TrainConfig, counts: Sequence[int]) -> Tensor:
-    """Share of each source in a batch, (sources,) float64, adding up to 1."""
-    if config.data.mixture == "weights":
-        shares = torch.tensor([source.weight or 0.0 for source in config.data.sources], dtype=torch.float64)
-    else:
-        shares = torch.tensor(counts, dtype=torch.float64)
-    return shares / shares.sum()
 
 
 def augment(images: Tensor, config: AugmentConfig, rng: torch.Generator) -> Tensor:

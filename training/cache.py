@@ -2,7 +2,8 @@
 
     cache.json              what it was made of (CacheMeta)
     images_<camera>.npy     (N, h, w, 3) uint8 at the policy's input size
-    lowdim.npz              state, action, valid, episode_ends and, from the twin, privileged_slider_pose
+    lowdim.npz              episode_ends, and every array of numbers that all episodes have: state, action,
+                            valid, from the twin privileged_slider_pose, ...
 
 Decoding video at random costs a few hundred samples a second; indexing a memory map gives tens of thousands.
 A killed build goes on where it stopped, and the folder gets its name only when it is whole.
@@ -32,8 +33,7 @@ from training.errors import TrainingError
 from training.progress import track
 
 SCHEMA = "ambient_policy.cache"
-VERSION = 1
-LOWDIM = ("state", "action", "valid")
+VERSION = 2
 POSE = "privileged_slider_pose"
 _FLUSH_EVERY = 20
 
@@ -42,7 +42,7 @@ class CacheMeta(StrictModel):
     """What a cache holds."""
 
     schema_name: Literal["ambient_policy.cache"] = "ambient_policy.cache"
-    version: Literal[1] = 1
+    version: Literal[2] = 2
     key: str
     origin: str
     """Name of the folder of episodes."""
@@ -189,8 +189,15 @@ def _read_ahead(paths: list[Path], cameras: list[str]) -> Iterator[Episode]:
 
 def _lowdim(episodes: list[Path]) -> dict[str, Any]:
     arrays = [read_episode(path, cameras=()).arrays for path in episodes]
-    keys = [*LOWDIM, *([POSE] if all(POSE in a for a in arrays) else [])]
-    return {key: np.concatenate([a[key] for a in arrays]) for key in keys}
+    numbers = {
+        key for key, array in arrays[0].items() if array.dtype.kind in "fiub" and key != "episode_ends"
+    }
+    shared = sorted(key for key in numbers if all(_like(a.get(key), arrays[0][key]) for a in arrays))
+    return {key: np.concatenate([a[key] for a in arrays]) for key in shared}
+
+
+def _like(array: np.ndarray | None, first: np.ndarray) -> bool:
+    return array is not None and array.dtype == first.dtype and array.shape[1:] == first.shape[1:]
 
 
 def _read_meta(path: Path) -> EpisodeMeta:

@@ -27,7 +27,7 @@ from training.errors import TrainingError
 from training.loop import TrainState
 
 SHARD_BYTES = 14_000_000
-PHASES = ("pretext", "policy")
+PHASES = ("pretext", "policy", "finetune")
 _PIECE = "#"
 
 

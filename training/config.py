@@ -11,55 +11,23 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 import pydantic
-import yaml
 
-from ambient_policy.config import StrictModel, load_yaml, merge
+from ambient_policy.config import StrictModel, merge, nearest, parse, read_yaml
 from ambient_policy.episodes import CameraName
 from ambient_policy.errors import ConfigError
 from ambient_policy.noise import karras_ladder
 from training.networks import PRESETS, DenoiserConfig, EncoderConfig
+from training.settings import with_data, with_settings
+from training.sources import DataConfig
 
 CONFIGS = Path(__file__).parent / "configs"
+METHODS = Path(__file__).parent / "presets"
 
 Positive = Annotated[float, pydantic.Field(gt=0)]
 NotNegative = Annotated[float, pydantic.Field(ge=0)]
 Share = Annotated[float, pydantic.Field(ge=0, le=1)]
 Count = Annotated[int, pydantic.Field(ge=1)]
 CountOrNone = Annotated[int, pydantic.Field(ge=0)]
-
-
-class SourceConfig(StrictModel):
-    """One folder of episodes (or a packed cache of one)."""
-
-    path: str = ""
-    """Filled in by `--data`, in the order of the sources."""
-    weight: Share | None = None
-    """Share of every batch; None takes the share this source has of all windows."""
-
-
-class DataConfig(StrictModel):
-    """Where samples come from and in which shares.
-
-    One source is clean-only training. Two are co-training: weights `alpha` and `1 - alpha`, or none for the
-    natural mixture.
-    """
-
-    sources: tuple[SourceConfig, ...] = (SourceConfig(),)
-    mixture: Literal["natural", "weights"] = "natural"
-
-    @pydantic.model_validator(mode="after")
-    def _check(self) -> DataConfig:
-        weights = [source.weight for source in self.sources]
-        if not self.sources:
-            raise ValueError("needs at least one source")
-        if self.mixture == "natural" and any(weight is not None for weight in weights):
-            raise ValueError(f"mixture `natural` ignores the weights {weights}; set mixture: weights")
-        if self.mixture == "weights":
-            if any(weight is None for weight in weights):
-                raise ValueError(f"mixture `weights` needs a weight for every source, found {weights}")
-            if abs(sum(w for w in weights if w is not None) - 1) > 1e-6:
-                raise ValueError(f"the weights {weights} must add up to 1")
-        return self
 
 
 class WindowsConfig(StrictModel):
@@ -91,6 +59,9 @@ class ActionConfig(StrictModel):
 
     relative_to: Literal["tool", "world"] = "tool"
     """`tool`: offset from the tool's measured position at the observation. Learns faster than `world`."""
+    unit_m: Positive | None = None
+    """Length of one normalised unit, the same in all directions, with 0 at 0. None: fitted to the clean
+    sources, so that their actions have a root mean square of 0.5 (tool) or a range of -1 to 1 (world)."""
 
 
 class AugmentConfig(StrictModel):
@@ -116,6 +87,8 @@ class NetworkConfig(StrictModel):
     frame: Literal["world", "object"] = "world"
     """`object`: denoise in the frame of the object, placed by the pose that the pretext head sees. For tasks
     whose physics does not care where the object lies; needs the pretext."""
+    prediction: Literal["x0", "eps"] = "x0"
+    """What the raw output is scaled to: Karras' mixture around x0, or the noise (DDPM's parametrisation)."""
     encoder: EncoderConfig = EncoderConfig()
     denoiser: DenoiserConfig = DenoiserConfig()
 
@@ -171,6 +144,15 @@ class PretrainConfig(StrictModel):
     near_goal_deg: Positive = 15.0
 
 
+class FinetuneConfig(StrictModel):
+    """A last phase on the clean sources alone, from the averaged weights of the one before."""
+
+    steps: CountOrNone = 0
+    lr: Positive = 1e-4
+    weight_decay: NotNegative = 1e-3
+    warmup: CountOrNone = 100
+
+
 class ValidationConfig(StrictModel):
     """Episodes never trained on."""
 
@@ -203,6 +185,9 @@ class TrainConfig(StrictModel):
     name: str
     seed: int = 0
     cameras: dict[CameraName, CameraConfig]
+    """Empty: a policy from numbers alone."""
+    state: dict[str, Count] = pydantic.Field(default_factory=dict)
+    """Further arrays of an episode that the policy is told at every step, and their sizes: {goal: 2}."""
     data: DataConfig = DataConfig()
     windows: WindowsConfig = WindowsConfig()
     action: ActionConfig = ActionConfig()
@@ -219,6 +204,7 @@ class TrainConfig(StrictModel):
     feature_draws: Count = 4
     """Augmented copies of every frame in the feature cache."""
     optim: OptimConfig = OptimConfig()
+    finetune: FinetuneConfig = FinetuneConfig()
     precision: Literal["fp32", "bf16"] = "fp32"
     """Of the networks; losses, noise arithmetic, optimiser and EMA always stay fp32."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
@@ -231,8 +217,10 @@ class TrainConfig(StrictModel):
 
     @pydantic.model_validator(mode="after")
     def _check(self) -> TrainConfig:
-        if not self.cameras:
-            raise ValueError("cameras: needs at least one, such as `overhead: {width: 128, height: 96}`")
+        if not self.cameras and (self.pretrain.steps or self.features == "cached"):
+            raise ValueError(
+                "pretext and stored features need a camera, such as `overhead: {width: 96, height: 72}`"
+            )
         if self.features == "cached" and self.pretrain.steps == 0:
             raise ValueError("features: cached freezes the encoder, so pretrain.steps must be more than 0")
         if self.network.frame == "object" and self.pretrain.steps == 0:
@@ -241,43 +229,42 @@ class TrainConfig(StrictModel):
             raise ValueError("features: cached freezes the encoder; set aux_pose_weight to 0")
         if self.diffusion.sigma_min >= self.diffusion.sigma_max:
             raise ValueError("diffusion: sigma_min must be below sigma_max")
+        if self.finetune.steps and not any(source.role == "clean" for source in self.data.used):
+            raise ValueError("finetune needs a source with role: clean; set finetune.steps: 0 or name one")
         return self
 
 
-def load_config(config: str, data: tuple[str, ...] = (), settings: tuple[str, ...] = ()) -> TrainConfig:
-    """Read a config file, or a shipped one by name, and lay the command line over it.
+def load_config(
+    config: str,
+    data: tuple[str, ...] = (),
+    settings: tuple[str, ...] = (),
+    presets: tuple[str, ...] = (),
+    annotation: str | None = None,
+) -> TrainConfig:
+    """Read a config file, or a shipped one by name, and lay presets and the command line over it.
 
     Args:
         data: paths for `data.sources`, in order.
-        settings: `key.path=value` pairs; values are YAML.
+        settings: `key.path=value` pairs; values are YAML, and a number in the path counts list entries.
+        presets: methods laid over the task's config, in order: files, or names of shipped ones.
+        annotation: folder for `data.annotation`.
     """
-    path = Path(config)
-    if not path.is_file() and (CONFIGS / f"{config}.yaml").is_file():
-        path = CONFIGS / f"{config}.yaml"
-    if not path.is_file():
-        shipped = ", ".join(sorted(p.stem for p in CONFIGS.glob("*.yaml")))
-        raise ConfigError(f"no training config at {config}; give a YAML file or one of: {shipped}")
-    overrides: dict[str, Any] = {}
-    for setting in settings:
-        key, equals, value = setting.partition("=")
-        if not equals or not key:
-            raise ConfigError(f"--set {setting!r} is not of the form key.path=value")
-        over: Any = yaml.safe_load(value)
-        for part in reversed(key.split(".")):
-            over = {part: over}
-        overrides = merge(overrides, over)
-    parsed = load_yaml(path, TrainConfig, overrides)
-    return _with_data(parsed, data) if data else parsed
+    path = _find(config, CONFIGS, "training config")
+    values = read_yaml(path)
+    for preset in presets:
+        values = merge(values, read_yaml(_find(preset, METHODS, "preset")))
+    values = with_settings(values, settings)
+    if annotation is not None:
+        values = merge(values, {"data": {"annotation": annotation}})
+    parsed = parse(values, TrainConfig, " + ".join([str(path), *presets, *settings]))
+    return with_data(parsed, data) if data else parsed
 
 
-def _with_data(config: TrainConfig, paths: tuple[str, ...]) -> TrainConfig:
-    sources = config.data.sources
-    if len(sources) == 1 and config.data.mixture == "natural":
-        sources = sources * len(paths)  # several folders of one kind
-    if len(sources) != len(paths):
-        raise ConfigError(
-            f"--data names {len(paths)} folder(s) and the config has {len(sources)} sources; "
-            "give one folder for each entry of data.sources"
-        )
-    filled = tuple(s.model_copy(update={"path": p}) for s, p in zip(sources, paths, strict=True))
-    return config.model_copy(update={"data": config.data.model_copy(update={"sources": filled})})
+def _find(name: str, shipped: Path, what: str) -> Path:
+    path = Path(name)
+    if path.is_file():
+        return path
+    if (shipped / f"{name}.yaml").is_file():
+        return shipped / f"{name}.yaml"
+    known = [p.stem for p in shipped.glob("*.yaml")]
+    raise ConfigError(f"no {what} at {name}; give a YAML file or a shipped one: {nearest(name, known)}")

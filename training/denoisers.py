@@ -30,6 +30,8 @@ class Sizes:
     action: int
     described: int = 0
     """D; 0 when the chunk is denoised in the world's directions."""
+    domains: int = 0
+    """Sources told apart by a one-hot flag; 0 for none."""
 
 
 class Denoiser(nn.Module):
@@ -44,7 +46,7 @@ class Denoiser(nn.Module):
         super().__init__()
         self.sizes, c = sizes, config.condition
         inputs = sizes.obs_steps * (sizes.features + sizes.state) + (sizes.obs_steps - 1) * sizes.state
-        inputs += sizes.described
+        inputs += sizes.described + sizes.domains
         self.turns = sizes.described > 0
         self.modulation_size = modulation + 2 * self.turns
         self.observe = nn.Sequential(nn.Linear(inputs, 2 * c), nn.SiLU(), nn.Linear(2 * c, c))
@@ -57,18 +59,24 @@ class Denoiser(nn.Module):
         self.register_buffer("frequencies", frequencies, persistent=False)
 
     def condition(
-        self, features: Tensor, state: Tensor, described: tuple[Tensor, Tensor] | None = None
+        self,
+        features: Tensor,
+        state: Tensor,
+        described: tuple[Tensor, Tensor] | None = None,
+        flag: Tensor | None = None,
     ) -> Tensor:
-        """Mix features (B, T, F) and normalised state (B, T, S) into (B, C).
+        """Mix features (B, T, F), normalised state (B, T, S) and domain flag (B, D) into (B, C).
 
         With `described`, what `ObjectFrame` returns, it takes part, and its heading is kept: (B, C + 2).
         """
         motion = (state[:, 1:] - state[:, :-1]) * self.MOTION_GAIN
         parts = [features.flatten(1), state.flatten(1), motion.flatten(1)]
-        if described is None:
-            return self.observe(torch.cat(parts, dim=-1))
-        mixed = self.observe(torch.cat([*parts, described[0]], dim=-1))
-        return torch.cat([mixed.float(), described[1]], dim=-1)
+        if described is not None:
+            parts.append(described[0])
+        if flag is not None:
+            parts.append(flag)
+        mixed = self.observe(torch.cat(parts, dim=-1))
+        return mixed if described is None else torch.cat([mixed.float(), described[1]], dim=-1)
 
     def embed(self, c_noise: Tensor) -> Tensor:
         """Embed ln(sigma)/4 (N,) into (N, C)."""

@@ -80,7 +80,13 @@ def export(args: Args) -> dict[str, float]:
     chosen = args.checkpoint or list(found)[-1]
     if chosen not in found:
         raise TrainingError(f"{args.run} has no checkpoint {chosen!r}; it has {', '.join(found)}")
-    if read_meta(found[chosen]).phase != "policy":
+    if not config.cameras or config.state:
+        raise TrainingError(
+            f"{args.run} is a policy from numbers ({', '.join(['tool', *config.state])}, "
+            f"{len(config.cameras)} cameras); a bundle needs cameras and knows no numbers but the tool's "
+            "position, so such a run serves studies only (benchmarks/maze/evaluate.py shows how to run it)"
+        )
+    if read_meta(found[chosen]).phase == "pretext":
         raise TrainingError(
             f"{found[chosen]} is of the pretext; train on with --resume until the policy phase"
         )
@@ -133,6 +139,7 @@ def write_graphs(net: Any, config: Any, sigma_data: float, sampler: Any, folder:
             sampler.method,
             sigma_data,
             shapes,
+            net.prediction,
         ),
     }
     for name, model in models.items():
@@ -153,6 +160,8 @@ def shareable(config: Any) -> dict[str, Any]:
     data = config.model_dump(mode="json")
     for source in data["data"]["sources"]:
         source["path"] = Path(source["path"]).name
+    if data["data"]["annotation"]:
+        data["data"]["annotation"] = Path(data["data"]["annotation"]).name
     return data
 
 

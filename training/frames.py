@@ -15,12 +15,14 @@ class FrameStore:
     """One row of frames over several caches.
 
     On a GPU with room everything is uploaded once as uint8, and a batch never waits for the processor.
+    `lengths` are the frames of each source, with cameras or without.
     """
 
-    def __init__(self, sources: Sequence[Mapping[str, np.ndarray]], device: torch.device) -> None:
+    def __init__(
+        self, sources: Sequence[Mapping[str, np.ndarray]], lengths: Sequence[int], device: torch.device
+    ) -> None:
         self.device = device
         self.cameras = tuple(sources[0])
-        lengths = [len(source[self.cameras[0]]) for source in sources]
         self._starts = [0, *np.cumsum(lengths).tolist()]
         self._parts = {c: [torch.from_numpy(source[c]) for source in sources] for c in self.cameras}
         size = sum(part.numel() for parts in self._parts.values() for part in parts)

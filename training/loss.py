@@ -6,34 +6,34 @@ import torch
 from torch import Tensor
 
 from training.batches import Batch
-from training.config import DiffusionConfig, TrainConfig
+from training.config import TrainConfig
 from training.policy import PolicyNet, autocast, preconditioning
-
-
-def draw_sigma(count: int, config: DiffusionConfig, rng: torch.Generator) -> Tensor:
-    """Draw noise levels (count,): ln sigma ~ N(mean, std), clamped (Karras et al. 2022, section 5)."""
-    normal = torch.randn(count, generator=rng, device=rng.device)
-    sigma = torch.exp(config.log_sigma_mean + config.log_sigma_std * normal)
-    return sigma.clamp(config.sigma_min, config.sigma_max)
+from training.targets import Levels, add_noise, residual
 
 
 def denoising_loss(
-    net: PolicyNet, chunk: Tensor, condition: Tensor, sigma: Tensor, noise: Tensor, sigma_data: float
+    net: PolicyNet, x_n: Tensor, condition: Tensor, levels: Levels, noise: Tensor, sigma_data: float
 ) -> Tensor:
-    """Weighted squared error of the clean guess, per sample (B,).
+    """Weighted squared error of the clean guess, per sample (N,).
 
-    The weight (sigma^2 + sd^2) / (sigma sd)^2 makes it the plain error of the raw network output, which is
-    how it is computed: no large weight ever multiplies a small difference.
+    For clean samples the weight (sigma^2 + sd^2) / (sigma sd)^2 makes it the plain error of the raw network
+    output; `targets.residual` says what corrupt ones ask for.
 
     Args:
-        chunk, noise: (B, H, A), normalised actions and standard normal noise.
-        condition: (B, C); sigma: (B,).
+        x_n, noise: (N, H, A), samples at their own level and standard normal noise.
+        condition: (N, C); levels: of the N samples.
     """
-    c_skip, c_out, c_in, c_noise = (c[:, None, None] for c in preconditioning(sigma, sigma_data))
-    noisy = chunk + sigma[:, None, None] * noise
-    target = (chunk - c_skip * noisy) / c_out
-    raw = net.denoiser(c_in * noisy, c_noise[:, 0, 0], condition)
-    return (raw.float() - target).square().mean(dim=(1, 2))
+    c_skip, c_out, c_in, c_noise = (
+        c[:, None, None] for c in preconditioning(levels.sigma, sigma_data, net.prediction)
+    )
+    x = add_noise(x_n, levels, noise)
+    raw = net.denoiser(c_in * x, c_noise[:, 0, 0], condition)
+    return residual(raw.float(), x, x_n, levels, c_skip, c_out).square().mean(dim=(1, 2))
+
+
+def features_of(net: PolicyNet, batch: Batch) -> Tensor:
+    """Give the features (B, T, F) of a batch: stored, encoded now, or none (F = 0) without cameras."""
+    return net.encode(batch.images, batch.state.shape[:2]) if batch.features is None else batch.features
 
 
 def pose_loss(net: PolicyNet, features: Tensor, state: Tensor, pose: Tensor) -> Tensor:
@@ -43,22 +43,22 @@ def pose_loss(net: PolicyNet, features: Tensor, state: Tensor, pose: Tensor) -> 
 
 
 def policy_loss(
-    net: PolicyNet, batch: Batch, sigma: Tensor, noise: Tensor, config: TrainConfig, sigma_data: float
+    net: PolicyNet, batch: Batch, levels: Levels, noise: Tensor, config: TrainConfig, sigma_data: float
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """Loss of one batch, and its parts for the log.
 
     Args:
-        sigma: (B * n,), noise: (B * n, H, A); n draws for every observation, `diffusion.noise_per_obs`.
+        levels: of B * n samples, noise: (B * n, H, A); n for every observation, `diffusion.noise_per_obs`.
     """
     repeat = config.diffusion.noise_per_obs
     with autocast(batch.state.device, config.precision):
-        features = net.encode(batch.images) if batch.features is None else batch.features
-        condition = net.condition(features, batch.state)
+        features = features_of(net, batch)
+        condition = net.condition(features, batch.state, batch.source)
         each = denoising_loss(
             net,
             batch.chunk.repeat_interleave(repeat, 0),
             condition.repeat_interleave(repeat, 0),
-            sigma,
+            levels,
             noise,
             sigma_data,
         )

@@ -83,7 +83,7 @@ def numpy_chunk(net: PolicyNet, manifest: Manifest, feed: Mapping[str, np.ndarra
         condition = net.condition(torch.from_numpy(feed["features"]), torch.from_numpy(feed["state"]))
 
         def clean(x: np.ndarray, sigma: float) -> np.ndarray:
-            c = preconditioning(sigma, manifest.sigma_data)
+            c = preconditioning(sigma, manifest.sigma_data, net.prediction)
             scaled = torch.from_numpy((c.in_ * x).astype(np.float32))
             level = torch.full((len(x),), float(c.noise))
             return c.skip * x + c.out * net.denoiser(scaled, level, condition).numpy().astype(np.float64)

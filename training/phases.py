@@ -1,4 +1,4 @@
-"""The one or two phases of a run: the pretext for the encoder, then the policy."""
+"""The phases of a run: the pretext for the encoder, the policy, and a fine-tuning on clean data."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ import torch
 from torch import Tensor, nn
 
 from training.batches import Batcher
-from training.config import OptimConfig, PretrainConfig, TrainConfig
-from training.data import RunData
+from training.config import FinetuneConfig, OptimConfig, PretrainConfig, TrainConfig
+from training.data import RunData, only_clean
 from training.features import stored_features
 from training.loop import Loss, StepSettings
-from training.loss import draw_sigma, policy_loss, pose_loss
+from training.loss import policy_loss, pose_loss
 from training.policy import ACTION_SIZE, PolicyNet, autocast
 from training.validation import policy_metrics, pose_metrics
 
@@ -32,15 +32,18 @@ class Phase:
 
 def phase_names(config: TrainConfig) -> list[str]:
     """List the phases of a run in order."""
-    return [*(["pretext"] if config.pretrain.steps else []), "policy"]
+    first, last = config.pretrain.steps > 0, config.finetune.steps > 0
+    return [*(["pretext"] if first else []), "policy", *(["finetune"] if last else [])]
 
 
 def make_phase(name: str, net: PolicyNet, data: RunData, config: TrainConfig, folder: Path) -> Phase:
     """Prepare a phase. `net` holds the weights it starts from; `folder` is the run's."""
-    return _pretext(net, data, config) if name == "pretext" else _policy(net, data, config, folder)
+    if name == "pretext":
+        return _pretext(net, data, config)
+    return _policy(name, net, data, config, folder)
 
 
-def _settings(phase: PretrainConfig | OptimConfig, optim: OptimConfig) -> StepSettings:
+def _settings(phase: PretrainConfig | OptimConfig | FinetuneConfig, optim: OptimConfig) -> StepSettings:
     """Take a phase's own pace; betas, clipping and averaging are the run's."""
     return StepSettings(
         steps=phase.steps,
@@ -83,21 +86,23 @@ def _pretext(net: PolicyNet, data: RunData, config: TrainConfig) -> Phase:
     )
 
 
-def _policy(net: PolicyNet, data: RunData, config: TrainConfig, folder: Path) -> Phase:
-    optim, diffusion = config.optim, config.diffusion
+def _policy(name: str, net: PolicyNet, data: RunData, config: TrainConfig, folder: Path) -> Phase:
+    optim = config.optim
     cached = config.features == "cached"
     stored = stored_features(net, data, config, folder / "features") if cached else None
+    if name == "finetune":
+        data = only_clean(data)
     batcher = Batcher(data, data.train, config, stored)
     held_out = Batcher(data, data.validation, config, stored)
     sigma_data = data.normalization.sigma_data
     device = data.state.device
-    draws = optim.batch * diffusion.noise_per_obs
+    draws = optim.batch * config.diffusion.noise_per_obs
 
     def loss(net: PolicyNet, rng: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
-        batch = batcher.gather(batcher.draw(optim.batch, rng), rng)
-        sigma = draw_sigma(draws, diffusion, rng)
+        drawn = batcher.draw(optim.batch, rng)
+        batch = batcher.collect(drawn, rng)
         noise = torch.randn(draws, config.windows.horizon, ACTION_SIZE, generator=rng, device=device)
-        return policy_loss(net, batch, sigma, noise, config, sigma_data)
+        return policy_loss(net, batch, drawn.levels, noise, config, sigma_data)
 
     def validate(judged: PolicyNet) -> dict[str, float]:
         metrics = policy_metrics(judged, held_out, config)
@@ -106,13 +111,13 @@ def _policy(net: PolicyNet, data: RunData, config: TrainConfig, folder: Path) ->
         return metrics
 
     trained: list[nn.Module] = [net.denoiser]
-    if not cached:
+    if not cached and config.cameras:
         trained.append(net.encoder)
     if config.aux_pose_weight > 0:
         trained.append(net.pose_head)
     return Phase(
-        name="policy",
-        settings=_settings(optim, optim),
+        name=name,
+        settings=_settings(config.finetune if name == "finetune" else optim, optim),
         trained=trained,
         loss=loss,
         validate=validate,

@@ -111,7 +111,8 @@ def changed_keys(saved: TrainConfig, now: TrainConfig) -> list[tuple[str, Any, A
 
 
 def _is_source_path(key: str) -> bool:
-    return key.startswith("data.sources.") and key.endswith(".path")  # the data's own hash is compared
+    # The data's own hash is compared.
+    return key == "data.annotation" or (key.startswith("data.sources.") and key.endswith(".path"))
 
 
 def _flatten(value: Any, path: str = "") -> Any:

@@ -119,7 +119,7 @@ def _run_phase(
     start: Path | None,
     stop: Callable[[], bool],
 ) -> Outcome:
-    if start is not None and config.features == "cached" and name == "policy":
+    if start is not None and config.features == "cached" and name != "pretext":
         # Features are those of the frozen encoder, which the checkpoint holds.
         load_into(net, load_tensors(start, "weights"), start)
     phase = make_phase(name, net, data, config, folder)

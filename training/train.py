@@ -27,6 +27,11 @@ class Args:
     """Run folder: checkpoints, logs and the resolved config."""
     data: tuple[str, ...] = ()
     """Folders of episodes (or packed caches), one for each source of the config."""
+    preset: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = ()
+    """A method laid over the config: a YAML file, or the name of a shipped one (docs/methods.md lists them).
+    May be repeated."""
+    annotation: str | None = None
+    """Folder made by `ambient-policy annotate`, for methods that need one."""
     resume: bool = False
     """Go on from the newest checkpoint in OUT; starts anew when there is none."""
     set: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = ()
@@ -48,7 +53,7 @@ def main(argv: list[str]) -> int:
     from training.progress import console
     from training.run import train
 
-    config = load_config(args.config, args.data, args.set)
+    config = load_config(args.config, args.data, args.set, args.preset, args.annotation)
     interrupted = _watch_signals()
 
     def stop() -> bool:

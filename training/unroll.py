@@ -129,6 +129,7 @@ def unroll(
     method: str,
     sigma_data: float,
     shapes: dict[str, tuple[int, ...]],
+    prediction: str = "x0",
 ) -> onnx.ModelProto:
     """Join the two parts of a denoiser into a sampler.
 
@@ -151,7 +152,7 @@ def unroll(
 
     def denoise(x: Traced, sigma: float) -> Traced:
         call = next(calls)
-        c = preconditioning(sigma, sigma_data)
+        c = preconditioning(sigma, sigma_data, prediction)
         scaled = x * float(c.in_)
         inputs = {"x": scaled.name, "modulation": modulations[f"modulation_{call}"]}
         raw = graph.inline(body, "step.", f"step{call}/", inputs)["raw"]

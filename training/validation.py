@@ -7,11 +7,12 @@ import torch
 from torch import Tensor
 
 from ambient_policy.sampling import sample
-from training.batches import Batcher
+from training.batches import Batcher, draw_sigma
 from training.config import TrainConfig
-from training.loss import denoising_loss, draw_sigma
+from training.loss import denoising_loss, features_of
 from training.object_frame import POSE_UNIT_M
 from training.policy import ACTION_SIZE, PolicyNet, autocast, denoise
+from training.targets import Levels
 
 _CHUNK = 128
 
@@ -39,9 +40,8 @@ def policy_metrics(net: PolicyNet, batcher: Batcher, config: TrainConfig) -> dic
         noise = torch.randn(shape, generator=rng, device=device)
         start = torch.randn(shape, generator=rng, device=device) * float(ladder[0])
         with autocast(device, config.precision):
-            features = net.encode(batch.images) if batch.features is None else batch.features
-            condition = net.condition(features, batch.state)
-            losses.append(denoising_loss(net, batch.chunk, condition, sigma, noise, sigma_data))
+            condition = net.condition(features_of(net, batch), batch.state)
+            losses.append(denoising_loss(net, batch.chunk, condition, Levels(sigma), noise, sigma_data))
 
             def clean(x: Tensor, level: float, condition: Tensor = condition) -> Tensor:
                 return denoise(net, x, x.new_full((len(x),), level), condition, sigma_data)

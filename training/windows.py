@@ -27,6 +27,10 @@ class Windows:
         """Keep the windows where the (W,) mask or index says so."""
         return Windows(self.now[keep], self.first[keep], self.last[keep])
 
+    def shifted(self, by: int) -> Windows:
+        """Count frames from a row that begins `by` frames earlier."""
+        return Windows(self.now + by, self.first + by, self.last + by)
+
 
 def make_windows(valid: np.ndarray, episode_ends: np.ndarray, horizon: int) -> Windows:
     """List every window all of whose labels may be learnt from.

@@ -8,11 +8,13 @@ import torch
 from torch import nn
 
 from ambient_policy import noise
+from training.batches import draw_sigma
 from training.config import DiffusionConfig, TrainConfig, load_config
 from training.ema import EMA, ema_decay
 from training.loop import StepSettings, learning_rate
-from training.loss import denoising_loss, draw_sigma
+from training.loss import denoising_loss
 from training.policy import PolicyNet, denoise, preconditioning
+from training.targets import Levels
 
 pytestmark = pytest.mark.train
 SIGMAS = torch.tensor([0.002, 0.02, 0.3, 0.5, 2.5, 80.0])
@@ -44,7 +46,7 @@ def test_loss_is_the_weighted_error_of_the_clean_guess(net, config):
     """lambda(sigma) |D - x0|^2 with the core's lambda, level by level."""
     chunk, z = torch.randn(2, len(SIGMAS), config.windows.horizon, 2).unbind(0)
     condition = torch.randn(len(SIGMAS), config.network.denoiser.condition)
-    loss = denoising_loss(net, chunk, condition, SIGMAS, z, 0.5)
+    loss = denoising_loss(net, chunk, condition, Levels(SIGMAS), z, 0.5)
     guess = denoise(net, chunk + SIGMAS[:, None, None] * z, SIGMAS, condition, 0.5)
     error = (guess - chunk).square().mean(dim=(1, 2)).numpy()
     # At 0.002 the clean guess carries the rounding of c_skip x, which the weight of 250 000 magnifies.

@@ -9,15 +9,16 @@ import pytest
 import torch
 
 from ambient_policy.errors import ConfigError
-from training.batches import Batcher
+from training.batches import Batcher, draw_sigma
 from training.config import load_config
 from training.data import load_data
 from training.loop import make_state, run_steps
-from training.loss import draw_sigma, policy_loss
+from training.loss import policy_loss
 from training.object_frame import back, turn
 from training.phases import make_phase
 from training.policy import PolicyNet
 from training.run import make_net
+from training.targets import Levels
 
 pytestmark = pytest.mark.train
 CPU = torch.device("cpu")
@@ -108,7 +109,7 @@ def test_one_batch_can_be_learnt_by_heart(tiny, preset):
 
     def loss(net, rng):
         sigma = draw_sigma(16, config.diffusion, rng)
-        return policy_loss(net, batch, sigma, torch.randn(16, 8, 2, generator=rng), config, 0.5)
+        return policy_loss(net, batch, Levels(sigma), torch.randn(16, 8, 2, generator=rng), config, 0.5)
 
     phase = make_phase("policy", net, data, config, Path())
     state = make_state("policy", net, phase.trained, phase.settings, 0)
@@ -124,7 +125,7 @@ def test_sizes_that_cannot_work_are_refused():
     with pytest.raises(ConfigError, match=r"network.encoder.feature: unknown key; did you mean `features`"):
         load_config("smoke", (), ("network.encoder.feature=3",))
     with pytest.raises(
-        ConfigError, match=r"no training config at pusing; give a YAML file or one of: cotrain"
+        ConfigError, match=r"no training config at pusing; .* did you mean `pushing`\? known: cotrain"
     ):
         load_config("pusing")
     with pytest.raises(ConfigError, match=r"--data names 2 folder\(s\) and the config has 1 sources"):
