@@ -94,7 +94,7 @@ def rollout(
 
     Every `execute_steps` steps the policy is asked for `horizon` positions, of which that many are commanded.
     The robot is where it was told to be one period later, no further away than the speed limit lets it.
-    Before the first step it stood at its start. Trials that are over (held, or a wall touched) leave the batch.
+    Before the first step it stood at its start. Trials that are over (held, or touched a wall) leave it.
     """
     maze = maze or Maze()
     count = len(starts)
