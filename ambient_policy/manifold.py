@@ -136,8 +136,9 @@ def read_points(file: Path) -> np.ndarray:
                 points = np.asarray(stored["points"], np.float64)
         else:
             lines = file.read_text(encoding="utf-8").splitlines()
-            header = bool(lines) and any(letter.isalpha() for letter in lines[0].replace("e", ""))
-            points = np.loadtxt(lines[1:] if header else lines, delimiter=",", ndmin=2)
+            if not lines:
+                raise ValueError("it is empty")
+            points = np.loadtxt(lines[_headers(lines) :], delimiter=",", ndmin=2)
     except (OSError, ValueError, EOFError) as error:
         raise ConfigError(f"cannot read points from {file}: {error}; give x,y lines or an NPZ") from error
     if points.ndim != 2 or points.shape[1] != 2 or len(points) < 2 or not np.isfinite(points).all():
@@ -145,6 +146,15 @@ def read_points(file: Path) -> np.ndarray:
             f"{file} holds an array {points.shape}; needs 2 or more finite points with 2 coordinates"
         )
     return points
+
+
+def _headers(lines: list[str]) -> int:
+    """1 when the first line holds names, which are no numbers; 0 otherwise."""
+    try:
+        [float(word) for line in lines[:1] for word in line.split(",")]
+    except ValueError:
+        return 1
+    return 0
 
 
 def _s(t: np.ndarray) -> np.ndarray:
@@ -170,7 +180,7 @@ def _prepare(
 
 
 def _log_joint(x: np.ndarray, points: np.ndarray, sigma: float, log_weights: np.ndarray) -> np.ndarray:
-    """ln(weight) - |x - point|^2 / (2 sigma^2), (rows, N); differences first, as |x|^2 - 2 x.p cancels."""
+    """ln(weight) - |x - point|^2 / (2 sigma^2), (rows, N); differences first: for clouds far from 0 |x|^2 - 2 x.p cancels."""
     square = np.zeros((len(x), len(points)))
     for axis in range(points.shape[1]):
         square += np.subtract.outer(x[:, axis], points[:, axis]) ** 2
