@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import socket
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -28,7 +29,8 @@ Stop = Callable[[], bool]
 ExecutorName = Literal["local", "ray"]
 
 INSTALL_RAY = "pip install -c constraints.txt -e '.[ray]'"
-_CANCEL_S = 60.0
+_CANCEL_S = 90.0
+_PROBE_S = 10.0
 
 
 @dataclass(frozen=True)
@@ -121,8 +123,9 @@ def _connect(workers: int, settings: RaySettings) -> _Connection:
         if settings.address == "local":
             starting = {"num_cpus": max(1, round(workers * settings.cpus)), "include_dashboard": False}
         try:
+            _probe(settings.address)
             ray.init(address=settings.address, log_to_driver=False, **starting)
-        except (ConnectionError, OSError, ValueError, RuntimeError) as error:
+        except (OSError, ValueError, RuntimeError, SystemExit) as error:
             raise ConfigError(
                 f"no Ray cluster at address {settings.address!r} ({error}); start one with `ray start "
                 "--head` and on other machines `ray start --address HOST:PORT`, or use --ray-address local"
@@ -138,6 +141,13 @@ def _connect(workers: int, settings: RaySettings) -> _Connection:
             f"(machines: {there}); ask for less, or add a machine"
         )
     return connection
+
+
+def _probe(address: str) -> None:
+    """Raise OSError when nothing listens at HOST:PORT: Ray itself tries for five minutes, then exits."""
+    host, colon, port = address.rpartition(":")
+    if colon and port.isdigit() and "/" not in host:
+        socket.create_connection((host, int(port)), timeout=_PROBE_S).close()
 
 
 def _run_ray(

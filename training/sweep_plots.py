@@ -41,7 +41,10 @@ def draw_summary(summary: Summary, file: Path) -> None:
         shown = [v for arm in arms for v in arm.metrics[name].by_seed.values() if v is not None]
         if shown:  # an interval over two seeds is wide enough to hide everything else
             margin = 0.5 * (max(shown) - min(shown)) or 0.05 * abs(shown[0]) or 0.05
-            axes.set_xlim(min(shown) - margin, max(shown) + margin)
+            low, high = min(shown) - margin, max(shown) + margin
+            if any(arm.metrics[name].trials for arm in arms):  # a rate, with room for a whole point
+                low, high = max(low, -0.02), min(high, 1.02)
+            axes.set_xlim(low, high)
         better = _BETTER.get(summary.directions.get(name, ""))
         axes.set_title(name, size=10)
         axes.set_xlabel(better or "", size=8)

@@ -29,13 +29,12 @@ def make_jobs(plan: Plan, out: Path, trainer: tuple[str, ...] = TRAINER) -> list
         trainer: argv of the train command, without arguments.
     """
     arms = expand(plan)
-    digests: dict[str, str] = {}
-    for path in {path for arm in arms for path in arm.data}:
-        digests[path] = _data_digest(Path(path))
-    for arm in arms:
-        resolve(arm, plan.seeds[0])
+    digests = {path: _data_digest(Path(path)) for path in {path for arm in arms for path in arm.data}}
+    described = {arm.name: _describe(plan, arm, digests) for arm in arms}
     return [
-        _make_job(plan, arm, seed, out.absolute(), trainer, digests) for seed in plan.seeds for arm in arms
+        _make_job(plan, arm, seed, out.absolute(), trainer, described[arm.name])
+        for seed in plan.seeds
+        for arm in arms
     ]
 
 
@@ -54,7 +53,7 @@ def pack_data(plan: Plan) -> None:
         config = resolve(arm, plan.seeds[0])
         sizes = json.dumps({name: c.model_dump() for name, c in config.cameras.items()}, sort_keys=True)
         for source in config.data.sources:
-            if source.path and (source.path, sizes) not in done:
+            if source.used and source.path and (source.path, sizes) not in done:
                 open_or_build(source.path, config.cameras)
                 done.add((source.path, sizes))
 
@@ -88,7 +87,7 @@ def check_unchanged(jobs: list[Job], reevaluate: bool = False) -> None:
 
 
 def _make_job(
-    plan: Plan, arm: Arm, seed: int, out: Path, trainer: tuple[str, ...], digests: Mapping[str, str]
+    plan: Plan, arm: Arm, seed: int, out: Path, trainer: tuple[str, ...], described: dict[str, Any]
 ) -> Job:
     folder = out / arm.folder / f"seed{seed}"
     presets = tuple(word for preset in arm.presets for word in ("--preset", preset))
@@ -99,7 +98,6 @@ def _make_job(
         wanted = folder / f"evaluate{index}.json"
         argv = fill_template(template, run=str(folder), seed=seed, out=str(wanted))
         evaluate.append((argv, wanted if any(str(wanted) in word for word in argv) else None))
-    described = _describe(plan, arm, digests)
     return Job(
         arm=arm.name,
         seed=seed,
@@ -115,12 +113,13 @@ def _make_job(
 
 
 def _describe(plan: Plan, arm: Arm, digests: Mapping[str, str]) -> dict[str, Any]:
-    """Give everything that decides a job's result, as flat JSON values; paths count by their content."""
+    """Give everything that decides an arm's results, as flat JSON values; paths count by their content."""
+    sources = resolve(arm, plan.seeds[0]).data.sources
     described: dict[str, Any] = dict(_flatten(read_yaml(_file(arm.config, CONFIGS)), "config"))
     for preset in arm.presets:
         described |= dict(_flatten(read_yaml(_file(preset, METHODS)), f"preset {preset}"))
     described |= {f"set {key}": value for key, value in arm.settings.items()}
-    described |= {f"data.{index}": digests[path] for index, path in enumerate(arm.data)}
+    described |= {f"data.{i}": digests[s.path] for i, s in enumerate(sources) if s.used and s.path in digests}
     described["annotation"] = None if arm.annotation is None else _folder_digest(Path(arm.annotation))
     described |= {f"evaluate.{index}": template for index, template in enumerate(plan.evaluate)}
     return json.loads(json.dumps(described))
