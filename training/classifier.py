@@ -166,7 +166,9 @@ def train_classifier(
         torch.manual_seed(int(torch.randint(2**31, (1,), generator=rng, device=rng.device)))
         net = ChunkClassifier(clean, corrupt, settings, lengths is not None).to(device)
     ema = EMA(net, settings.ema_power, settings.ema_max)
-    optimizer = torch.optim.AdamW(net.parameters(), lr=settings.lr, weight_decay=settings.weight_decay)
+    optimizer = torch.optim.AdamW(
+        net.parameters(), lr=settings.lr, weight_decay=settings.weight_decay, fused=True
+    )
     levels, half = LEVELS, max(1, settings.batch // (2 * LEVELS))
     label = torch.tensor([1.0] * half + [0.0] * half, device=device).expand(levels, -1)
     low, span = sigmas[0].log(), (sigmas[-1] / sigmas[0]).log()
