@@ -115,12 +115,11 @@ class Maze:
         start, end = np.asarray(start, float)[:, None], np.asarray(end, float)[:, None]  # (N, 1, 2)
         low, high = self.walls[:, :2], self.walls[:, 2:]
         move = end - start
-        # Where along the move, 0 to 1, it is between the two sides of a wall; parallel moves are in or out.
+        # Where along the move, 0 to 1, it is between the two sides of a wall. A move along an axis divides by
+        # 0, and the infinities say in or out; 0 / 0, a move along a face, touches a corner or starts there.
         with np.errstate(divide="ignore", invalid="ignore"):
             first, second = (low - start) / move, (high - start) / move
-        parallel, inside = move == 0, (start >= low) & (start <= high)
-        enter = np.where(parallel, np.where(inside, -np.inf, np.inf), np.minimum(first, second)).max(-1)
-        leave = np.where(parallel, np.where(inside, np.inf, -np.inf), np.maximum(first, second)).min(-1)
+            enter, leave = np.minimum(first, second).max(-1), np.maximum(first, second).min(-1)
         touches = (enter <= leave) & (enter <= 1) & (leave >= 0)
         # Two convex shapes that do not touch are nearest at a corner of one of them.
         nearest = np.minimum(_to_box(start, low, high), _to_box(end, low, high))

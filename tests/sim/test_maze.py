@@ -49,6 +49,7 @@ def test_collision_agrees_with_dense_sampling():
     start = rng.uniform(-0.2, 5.2, size=(400, 2))
     end = start + rng.normal(scale=0.7, size=(400, 2)) * (rng.uniform(size=(400, 1)) > 0.1)  # some stand
     end[:60, 0], end[60:120, 1] = start[:60, 0], start[60:120, 1]  # parallel to walls
+    start[:30, 1] = end[:30, 1] = np.tile(MAZE.walls[:, 1], 2)[:30]  # along their faces
     exact, sampled = MAZE.distance(start, end), distance_by_sampling(start, end, MAZE)
     spacing = np.linalg.norm(end - start, axis=1) / 4000
     assert ((exact <= sampled + 1e-12) & (sampled <= exact + spacing / 2 + 1e-12)).all()
