@@ -1,0 +1,268 @@
+"""Executors: every job ends in a result or an error of its own, here and on Ray, also when workers die."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ambient_policy.errors import ConfigError
+from ambient_policy.executors import RaySettings, run_jobs
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _ray_environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Tell Ray, which reads this once when it is imported, to leave no token in the home folder."""
+    token = tmp_path_factory.mktemp("ray") / "token"
+    token.write_text(secrets.token_hex(16))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+        patch.setenv("RAY_AUTH_MODE", "token")
+        patch.setenv("RAY_AUTH_TOKEN_PATH", str(token))
+        yield
+
+
+def double(item: int, stop: Callable[[], bool]) -> int:
+    if item == 2:
+        raise ValueError("two is bad")
+    return 2 * item
+
+
+def results(finished: Iterator[Any]) -> dict[int, Any]:
+    return {f.item: f.result if f.error is None else f.error for f in finished}
+
+
+# On this machine.
+
+
+def test_every_job_ends_with_its_own_result_or_error():
+    ended = results(run_jobs(double, range(4), workers=2))
+    assert {item: ended[item] for item in (0, 1, 3)} == {0: 0, 1: 2, 3: 6}
+    assert isinstance(ended[2], ValueError)
+    assert "two is bad" in str(ended[2])
+
+
+def test_results_come_as_jobs_end_and_no_more_than_workers_run():
+    running, most, lock = 0, 0, threading.Lock()
+
+    def job(delay_s: float, stop: Callable[[], bool]) -> float:
+        nonlocal running, most
+        with lock:
+            running += 1
+            most = max(most, running)
+        time.sleep(delay_s)
+        with lock:
+            running -= 1
+        return delay_s
+
+    order = [f.result for f in run_jobs(job, [0.6, 0.05, 0.1], workers=2)]
+    assert order == [0.05, 0.1, 0.6]
+    assert most == 2
+
+
+def test_a_caller_who_leaves_stops_running_jobs_and_starts_no_more():
+    seen: list[tuple[int, bool]] = []
+
+    def job(item: int, stop: Callable[[], bool]) -> None:
+        deadline = time.monotonic() + 10
+        while item > 0 and not stop() and time.monotonic() < deadline:
+            time.sleep(0.01)
+        seen.append((item, stop()))
+
+    jobs = run_jobs(job, range(5), workers=2)
+    assert next(jobs).item == 0
+    jobs.close()  # type: ignore[attr-defined]
+    assert sorted(seen)[0] == (0, False)
+    assert sorted(seen)[1:] == [(1, True), (2, True)], "two were running; the rest must not start"
+
+
+@pytest.mark.parametrize(
+    ("keywords", "text"),
+    [
+        ({"workers": 0}, "workers is 0, needs 1 or more"),
+        ({"executor": "rya"}, "unknown executor 'rya'; did you mean `ray`?"),
+    ],
+)
+def test_what_cannot_run_is_said_before_the_first_job(keywords, text):
+    with pytest.raises(ConfigError, match=text):
+        run_jobs(double, [1], **keywords)
+
+
+def test_without_ray_the_error_says_how_to_install_it(monkeypatch):
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(
+        ConfigError, match=r"not installed here; run: pip install -c constraints.txt -e '.\[ray\]'"
+    ):
+        run_jobs(double, [1], executor="ray")
+
+
+def test_nobody_at_the_address_is_said_at_once():
+    started = time.monotonic()
+    with pytest.raises(ConfigError, match="no Ray cluster at address '127.0.0.1:9'.*ray start --head"):
+        run_jobs(double, [1], executor="ray", ray=RaySettings(address="127.0.0.1:9"))
+    assert time.monotonic() - started < 15
+
+
+# On Ray. Its workers cannot import this file: jobs are made inside a function, which Ray sends by value.
+
+
+@pytest.fixture(scope="module")
+def two_nodes() -> Iterator[Any]:
+    """Give a real Ray cluster of two machines with one core each, both of them processes on this one."""
+    import ray
+    from ray.cluster_utils import Cluster
+
+    node = {"num_cpus": 1, "object_store_memory": 80 * 1024 * 1024}
+    cluster = Cluster(initialize_head=True, head_node_args={**node, "include_dashboard": False})
+    try:
+        cluster.second = cluster.add_node(**node)
+        ray.init(address=cluster.address, log_to_driver=False)
+        yield cluster
+    finally:
+        ray.shutdown()
+        cluster.shutdown()
+
+
+def on_ray(job: Callable[..., Any], items: Any, workers: int = 2, **settings: Any) -> dict[int, Any]:
+    return results(run_jobs(job, items, executor="ray", workers=workers, ray=RaySettings(**settings)))
+
+
+def test_ray_runs_jobs_on_both_machines(two_nodes):
+    def make() -> Callable[..., Any]:
+        def job(item: int, stop: Callable[[], bool]) -> tuple[int, str, int]:
+            import os
+            import time
+
+            import ray
+
+            time.sleep(0.5)
+            if item == 2:
+                raise ValueError("two is bad")
+            return 2 * item, ray.get_runtime_context().get_node_id(), os.getpid()
+
+        return job
+
+    ended = on_ray(make(), range(5))
+    assert isinstance(ended[2], ValueError)
+    assert "two is bad" in str(ended.pop(2))
+    assert {item: result[0] for item, result in ended.items()} == {0: 0, 1: 2, 3: 6, 4: 8}
+    assert len({result[1] for result in ended.values()}) == 2
+    assert os.getpid() not in {result[2] for result in ended.values()}
+
+
+def test_a_worker_killed_in_the_middle_is_retried_and_an_exception_is_not(two_nodes, tmp_path):
+    def make(folder: str) -> Callable[..., Any]:
+        def job(item: int, stop: Callable[[], bool]) -> int:
+            import os
+            import signal
+            from pathlib import Path
+
+            starts = Path(folder) / f"starts{item}"
+            with starts.open("a") as stream:
+                stream.write("x")
+            count = len(starts.read_text())
+            if item == 0 and count == 1:
+                os.kill(os.getpid(), signal.SIGKILL)
+            if item == 1:
+                raise ValueError("always")
+            return count
+
+        return job
+
+    ended = on_ray(make(str(tmp_path)), range(3))
+    assert ended[0] == 2
+    assert isinstance(ended[1], ValueError)
+    assert (tmp_path / "starts1").read_text() == "x"
+    assert ended[2] == 1
+
+
+def test_a_worker_that_always_dies_is_an_error_after_the_retries(two_nodes, tmp_path):
+    def make(folder: str) -> Callable[..., Any]:
+        def job(item: int, stop: Callable[[], bool]) -> None:
+            import os
+            import signal
+            from pathlib import Path
+
+            with (Path(folder) / "starts").open("a") as stream:
+                stream.write("x")
+            os.kill(os.getpid(), signal.SIGKILL)
+
+        return job
+
+    ended = on_ray(make(str(tmp_path)), [7], retries=1)
+    assert "died" in str(ended[7])
+    assert (tmp_path / "starts").read_text() == "xx"
+
+
+def test_a_caller_who_leaves_cancels_jobs_on_ray(two_nodes, tmp_path):
+    def make(folder: str) -> Callable[..., Any]:
+        def job(item: int, stop: Callable[[], bool]) -> None:
+            import time
+            from pathlib import Path
+
+            (Path(folder) / f"started{item}").touch()
+            try:
+                for _ in range(0 if item == 0 else 1000):
+                    time.sleep(0.02)
+            except KeyboardInterrupt:
+                (Path(folder) / f"cancelled{item}").touch()
+                raise
+
+        return job
+
+    jobs = run_jobs(make(str(tmp_path)), range(4), executor="ray", workers=2)
+    assert next(jobs).item == 0
+    deadline = time.monotonic() + 20
+    while not (tmp_path / "started1").exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    jobs.close()  # type: ignore[attr-defined]
+    assert (tmp_path / "cancelled1").exists()
+    assert not (tmp_path / "started3").exists()
+
+
+def test_a_job_that_no_machine_can_take_is_refused(two_nodes):
+    with pytest.raises(ConfigError, match="no machine of the Ray cluster has 1 CPU and 4 GPU for one job"):
+        run_jobs(double, [1], executor="ray", ray=RaySettings(gpus=4))
+
+
+def test_a_machine_that_goes_down_gives_its_jobs_to_the_others(two_nodes, tmp_path):
+    """Last, because it takes the second machine away."""
+    doomed = two_nodes.second.node_id
+
+    def make(folder: str) -> Callable[..., Any]:
+        def job(item: int, stop: Callable[[], bool]) -> str:
+            import time
+            from pathlib import Path
+
+            import ray
+
+            node = ray.get_runtime_context().get_node_id()
+            starts = Path(folder) / f"{item}-{node}"
+            starts.touch()
+            while node == doomed or not (Path(folder) / "go").exists():
+                time.sleep(0.05)
+            return node
+
+        return job
+
+    def pull_the_plug() -> None:
+        deadline = time.monotonic() + 30
+        while len(list(tmp_path.glob("[01]-*"))) < 2 and time.monotonic() < deadline:
+            time.sleep(0.05)
+        two_nodes.remove_node(two_nodes.second, allow_graceful=False)
+        (tmp_path / "go").touch()
+
+    puller = threading.Thread(target=pull_the_plug)
+    puller.start()
+    ended = on_ray(make(str(tmp_path)), range(2))
+    puller.join()
+    assert len(set(ended.values())) == 1, f"not both on the machine that stayed: {ended}"
+    assert doomed not in ended.values()
+    assert len(list(tmp_path.glob("[01]-*"))) == 3, "one of the jobs starts a second time"
