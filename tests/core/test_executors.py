@@ -162,7 +162,6 @@ def test_a_worker_killed_in_the_middle_is_retried_and_an_exception_is_not(two_no
         def job(item: int, stop: Callable[[], bool]) -> int:
             import os
             import signal
-            from pathlib import Path
 
             starts = Path(folder) / f"starts{item}"
             with starts.open("a") as stream:
@@ -188,7 +187,6 @@ def test_a_worker_that_always_dies_is_an_error_after_the_retries(two_nodes, tmp_
         def job(item: int, stop: Callable[[], bool]) -> None:
             import os
             import signal
-            from pathlib import Path
 
             with (Path(folder) / "starts").open("a") as stream:
                 stream.write("x")
@@ -205,7 +203,6 @@ def test_a_caller_who_leaves_cancels_jobs_on_ray(two_nodes, tmp_path):
     def make(folder: str) -> Callable[..., Any]:
         def job(item: int, stop: Callable[[], bool]) -> None:
             import time
-            from pathlib import Path
 
             (Path(folder) / f"started{item}").touch()
             try:
@@ -239,7 +236,6 @@ def test_a_machine_that_goes_down_gives_its_jobs_to_the_others(two_nodes, tmp_pa
     def make(folder: str) -> Callable[..., Any]:
         def job(item: int, stop: Callable[[], bool]) -> str:
             import time
-            from pathlib import Path
 
             import ray
 
