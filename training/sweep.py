@@ -52,8 +52,12 @@ class SweepOutcome:
     failed: tuple[tuple[Job, str], ...]
 
 
-def main(argv: list[str]) -> int:
-    """Run the command; return its exit code: 0 when every job has finished, 1 when one failed."""
+def main(argv: list[str], trainer: tuple[str, ...] | None = None) -> int:
+    """Run the command; return its exit code: 0 when every job has finished, 1 when one failed.
+
+    Args:
+        trainer: argv of the train command; this project's own by default.
+    """
     args = tyro.cli(
         Args,
         args=argv,
@@ -76,11 +80,13 @@ def main(argv: list[str]) -> int:
             workers=args.workers,
             ray=RaySettings(address=args.ray_address, cpus=args.ray_cpus, gpus=args.ray_gpus),
             reevaluate=args.reevaluate,
+            trainer=trainer,
         )
     except KeyboardInterrupt:
         console.print("stopped; the same command goes on from the last checkpoints")
         raise
-    write_summary(plan, args.out, console)
+    if outcome.finished + outcome.skipped:
+        write_summary(plan, args.out, console)
     if not outcome.failed:
         console.print(
             f"next: read {args.out / 'summary.md'}; summary.json holds every number", soft_wrap=True

@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import IO, Any, Literal
 
 from ambient_policy import provenance
-from ambient_policy.config import StrictModel, load_yaml
+from ambient_policy.config import StrictModel, read_yaml
 from ambient_policy.documents import read_document
 from ambient_policy.errors import AmbientPolicyError
 from training.errors import TrainingError
@@ -247,19 +247,18 @@ def _tail(log: Path) -> str:
 
 
 def _check_trained(folder: Path) -> None:
-    """Raise unless the trainer reached its last step: told to stop, it ends early and with status 0."""
-    from training.checkpoint import list_checkpoints, read_meta  # torch: not before there is a need
-    from training.config import TrainConfig
-    from training.phases import phase_names
+    """Raise unless the trainer reached its last step: told to stop, it ends early and with status 0.
 
-    config = load_yaml(folder / "config.yaml", TrainConfig)
-    phase = phase_names(config)[-1]
-    wanted = (phase, config.finetune.steps if phase == "finetune" else config.optim.steps)
-    checkpoints = list_checkpoints(folder / "checkpoints")
-    newest = read_meta(checkpoints[-1]) if checkpoints else None
-    if newest is None or (newest.phase, newest.step) != wanted:
-        where = f"{newest.phase} step {newest.step}" if newest else "no checkpoint"
+    Reads the files themselves: the trainer's own modules would load torch, for seconds and 300 MB.
+    """
+    config = read_yaml(folder / "config.yaml")
+    fine = config.get("finetune", {}).get("steps", 0)
+    wanted = ("finetune", fine) if fine else ("policy", config["optim"]["steps"])
+    states = [json.loads(file.read_text()) for file in (folder / "checkpoints").glob("[!.]*/state.json")]
+    reached = [(state["phase"], state["step"]) for state in states]
+    if wanted not in reached:
+        listed = ", ".join(f"{phase} {step}" for phase, step in sorted(reached)) or "none"
         raise _Failed(
-            f"training ended at {where} and not at {wanted[0]} step {wanted[1]}, as if it was told to stop; "
-            f"the same sweep goes on from there; {_tail(folder / 'job.log')}"
+            f"training ended before {wanted[0]} step {wanted[1]} (checkpoints: {listed}), as if it was told "
+            f"to stop; the same sweep goes on from there; {_tail(folder / 'job.log')}"
         )
