@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import json
 import math
 import os
@@ -60,7 +61,7 @@ def read_evaluation(file: Path) -> tuple[dict[str, float | None], dict[str, tupl
     def refuse(why: str) -> TrainingError:
         return TrainingError(
             f"{file} {why}; an evaluate command writes to {{out}} a flat JSON object of numbers, or "
-            '{"metrics": {name: number}, "trials": {name: [0 or 1, ...]}}'
+            '{"metrics": {name: number}, "trials": {name: [0 or 1, ...]}} with any other keys beside these two'
         )
 
     try:
@@ -72,8 +73,9 @@ def read_evaluation(file: Path) -> tuple[dict[str, float | None], dict[str, tupl
     if not isinstance(data, dict):
         raise refuse(f"holds a {type(data).__name__}")
     nested = any(isinstance(data.get(key), dict) for key in ("metrics", "trials"))
-    if nested and (further := sorted(set(data) - {"metrics", "trials"})):
-        raise refuse(f"has the key {further[0]!r} beside `metrics` and `trials`")
+    for key in set(data) - {"metrics", "trials"} if nested else ():  # others say where the file is from
+        if close := difflib.get_close_matches(key, ("metrics", "trials"), cutoff=0.7):
+            raise refuse(f"has the key {key!r}, which looks like `{close[0]}`")
     given = data.get("metrics", {}) if nested else data
     outcomes = data.get("trials", {}) if nested else {}
     if not isinstance(given, Mapping) or not isinstance(outcomes, Mapping):
