@@ -61,7 +61,7 @@ def read_evaluation(file: Path) -> tuple[dict[str, float | None], dict[str, tupl
     def refuse(why: str) -> TrainingError:
         return TrainingError(
             f"{file} {why}; an evaluate command writes to {{out}} a flat JSON object of numbers, or "
-            '{"metrics": {name: number}, "trials": {name: [0 or 1, ...]}} with any other keys beside these two'
+            '{"metrics": {name: number}, "trials": {name: [0 or 1, ...]}} with any further keys'
         )
 
     try:
