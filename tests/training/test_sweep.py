@@ -22,7 +22,7 @@ from training.errors import TrainingError
 from training.sweep import SweepOutcome, main, sweep
 from training.sweep_plan import Plan, expand, fill_template, read_plan
 from training.sweep_result import JobResult, collect_metrics, read_evaluation, s_per_step
-from training.sweep_setup import make_jobs
+from training.sweep_setup import make_jobs, resolve
 from training.sweep_summary import summarise, write_summary
 from training.sweep_table import as_markdown, rows
 
@@ -295,6 +295,17 @@ def test_the_shipped_presets_make_jobs_of_the_trainer(bench, demos):
     assert jobs[3].train == (*head, str(demos), str(demos), *tail)
     # A source that an arm does not use cannot change its result.
     assert {key for key in jobs[0].settings if key.startswith("data.")} == {"data.0"}
+
+
+def test_the_plan_in_the_documentation_is_one(root, tmp_path, monkeypatch):
+    text = (root / "docs" / "sweep.md").read_text().partition("```yaml\n")[2].partition("```")[0]
+    (tmp_path / "plan.yaml").write_text(text)
+    monkeypatch.chdir(root)
+    arms = expand(read_plan(tmp_path / "plan.yaml"))
+    assert [arm.name for arm in arms][1:3] == ["cotrain", "ambient[sigma_min=0.2]"]
+    configs = [resolve(arm, 0) for arm in arms]
+    assert [config.optim.steps for config in configs] == [8000] * 5
+    assert configs[4].data.sources[1].admit.sigma_min == 0.8  # type: ignore[union-attr]
 
 
 # Jobs.
