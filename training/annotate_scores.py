@@ -94,7 +94,9 @@ def cross_fit(
     if settings.draws < 2 or settings.draws % 2:
         raise TrainingError(f"draws is {settings.draws}, needs an even number: noise is drawn in pairs z, -z")
     if settings.folds < 1:
-        raise TrainingError(f"folds is {settings.folds}, needs 1 or more (2 or more to score unseen episodes)")
+        raise TrainingError(
+            f"folds is {settings.folds}, needs 1 or more (2 or more to score unseen episodes)"
+        )
     device = clean.samples.chunk.device
     dealer, rng = np.random.default_rng([seed, 3]), torch.Generator(device).manual_seed(seed)
     pools = (clean, corrupt)

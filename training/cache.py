@@ -11,10 +11,10 @@ A killed build goes on where it stopped, and the folder gets its name only when 
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import os
-import shutil
 from collections import deque
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -87,7 +87,12 @@ def open_or_build(path: str | Path, cameras: Mapping[str, CameraConfig], root: P
     key = cache_key(episodes, cameras)
     folder = (root or path.with_name(path.name + ".cache")) / key
     if not (folder / "cache.json").is_file():
-        _build(episodes, cameras, key, folder)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        # The arms of a sweep want the same cache at the same moment: one builds, the others wait.
+        with folder.with_name(f".{key}.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not (folder / "cache.json").is_file():
+                _build(episodes, cameras, key, folder)
     return open_cache(folder)
 
 
@@ -168,10 +173,7 @@ def _build(episodes: list[Path], cameras: Mapping[str, CameraConfig], key: str, 
     )
     (partial / "cache.json").write_text(meta.model_dump_json(indent=1) + "\n", encoding="utf-8")
     progress.unlink()
-    try:
-        partial.rename(folder)
-    except OSError:  # another run finished the same cache first
-        shutil.rmtree(partial, ignore_errors=True)
+    partial.rename(folder)
 
 
 def _read_ahead(paths: list[Path], cameras: list[str]) -> Iterator[Episode]:

@@ -38,6 +38,7 @@ class Denoiser(nn.Module):
     """Base: condition, noise embedding and modulation. Subclasses add `network`."""
 
     frequencies: Tensor
+    octaves: Tensor
     MOTION_GAIN = 10.0
     """Steps between states are some centimetres, states span half a metre: this brings both to one scale."""
     FREQUENCIES = 16
@@ -46,7 +47,8 @@ class Denoiser(nn.Module):
         super().__init__()
         self.sizes, c = sizes, config.condition
         inputs = sizes.obs_steps * (sizes.features + sizes.state) + (sizes.obs_steps - 1) * sizes.state
-        inputs += sizes.described + sizes.domains
+        inputs += sizes.described + sizes.domains + 2 * config.waves * sizes.state
+        self.register_buffer("octaves", math.pi * 2.0 ** torch.arange(config.waves), persistent=False)
         self.turns = sizes.described > 0
         self.modulation_size = modulation + 2 * self.turns
         self.observe = nn.Sequential(nn.Linear(inputs, 2 * c), nn.SiLU(), nn.Linear(2 * c, c))
@@ -71,6 +73,9 @@ class Denoiser(nn.Module):
         """
         motion = (state[:, 1:] - state[:, :-1]) * self.MOTION_GAIN
         parts = [features.flatten(1), state.flatten(1), motion.flatten(1)]
+        if len(self.octaves):
+            angles = (state[:, -1, :, None] * self.octaves).flatten(1)
+            parts += [angles.sin(), angles.cos()]
         if described is not None:
             parts.append(described[0])
         if flag is not None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import re
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -87,3 +89,21 @@ def test_missing_cameras_and_mixed_rates_are_named(write, tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(TrainingError, match=r"no whole episode under .*empty; make some with"):
         open_or_build(tmp_path / "empty", SIZE)
+
+
+def test_two_runs_that_start_together_share_one_build(write, tmp_path):
+    """The arms of a sweep do; the second used to lose the files it was writing."""
+    demos = write(tmp_path / "demos", 30)
+    code = (
+        "import sys; from training.cache import open_or_build; "
+        "print(open_or_build(sys.argv[1], {}).meta.steps, flush=True)"
+    )
+    runs = [
+        subprocess.Popen([sys.executable, "-c", code, str(demos)], stdout=subprocess.PIPE, text=True)
+        for _ in range(3)
+    ]
+    said = [run.communicate(timeout=100)[0].splitlines()[-1] for run in runs]
+    assert [run.returncode for run in runs] == [0, 0, 0]
+    assert said == ["600"] * 3
+    built = [path for path in (tmp_path / "demos.cache").iterdir() if path.is_dir()]
+    assert len(built) == 1
