@@ -5,7 +5,6 @@ OUT/summary.json   Summary: every number    OUT/summary.md   the table    OUT/su
 
 from __future__ import annotations
 
-import math
 import statistics
 from pathlib import Path
 from typing import Annotated, Literal
@@ -31,7 +30,7 @@ class Paired(StrictModel):
     """Arm minus baseline."""
     low: Finite | None
     high: Finite | None
-    """Student's t over the differences of the seeds; None with one seed."""
+    """Student's t over the differences of the seeds; None with one seed, or when all are equal."""
     only_arm: int | None = None
     only_baseline: int | None = None
     p_value: Finite | None = None
@@ -172,12 +171,9 @@ def _metric(name: str, mine: dict[int, JobResult], base: dict[int, JobResult] | 
         )
     if not present:
         return MetricSummary(by_seed=values, mean=None, low=None, high=None, interval="none")
-    mean = mean_interval(present)
-    low, high = _finite(mean.low), _finite(mean.high)
+    mean, low, high = _mean(present)
     how: Literal["t", "none"] = "none" if low is None else "t"
-    return MetricSummary(
-        by_seed=values, mean=mean.mean, low=low, high=high, interval=how, versus_baseline=versus
-    )
+    return MetricSummary(by_seed=values, mean=mean, low=low, high=high, interval=how, versus_baseline=versus)
 
 
 def _paired(name: str, mine: dict[int, JobResult], base: dict[int, JobResult]) -> Paired | None:
@@ -188,7 +184,7 @@ def _paired(name: str, mine: dict[int, JobResult], base: dict[int, JobResult]) -
             differences[seed] = a - b
     if not differences:
         return None
-    mean = mean_interval(list(differences.values()))
+    mean, low, high = _mean(list(differences.values()))
     both = [seed for seed in differences if name in mine[seed].trials and name in base[seed].trials]
     test = None
     if both:
@@ -206,14 +202,18 @@ def _paired(name: str, mine: dict[int, JobResult], base: dict[int, JobResult]) -
         )
     return Paired(
         seeds=tuple(differences),
-        mean=mean.mean,
-        low=_finite(mean.low),
-        high=_finite(mean.high),
+        mean=mean,
+        low=low,
+        high=high,
         only_arm=test.only_first if test else None,
         only_baseline=test.only_second if test else None,
         p_value=test.p_value if test else None,
     )
 
 
-def _finite(value: float) -> float | None:
-    return value if math.isfinite(value) else None
+def _mean(values: list[float]) -> tuple[float, float | None, float | None]:
+    """Give mean and Student's interval; equal values, such as 0 % with every seed, show no spread."""
+    mean = mean_interval(values)
+    if min(values) == max(values):
+        return mean.mean, None, None
+    return mean.mean, mean.low, mean.high

@@ -22,7 +22,9 @@ def rows(summary: Summary) -> list[tuple[str, ...]]:
         for arm, mean in zip(summary.arms, means, strict=True):
             metric = arm.metrics[name]
             percent = metric.trials is not None
-            shown = f"{_span(metric.mean, metric.low, metric.high, percent)}{' *' if mean == best else ''}"
+            shown = _span(metric.mean, metric.low, metric.high, percent)
+            if best is not None and mean == best:
+                shown += " *"
             if percent:
                 shown += f" {metric.successes}/{metric.trials}"
             seeds = ", ".join(_number(metric.by_seed.get(seed), percent) for seed in summary.seeds)

@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -222,6 +223,21 @@ def test_a_caller_who_leaves_cancels_jobs_on_ray(two_nodes, tmp_path):
     jobs.close()  # type: ignore[attr-defined]
     assert (tmp_path / "cancelled1").exists()
     assert not (tmp_path / "started3").exists()
+
+
+def test_no_more_than_workers_run_on_ray(two_nodes):
+    def make() -> Callable[..., Any]:
+        def job(item: int, stop: Callable[[], bool]) -> tuple[float, float]:
+            import time
+
+            began = time.time()
+            time.sleep(0.2)
+            return began, time.time()
+
+        return job
+
+    spans = sorted(on_ray(make(), range(3), workers=1).values())
+    assert all(end <= begin for (_, end), (begin, _) in pairwise(spans)), "two machines, but one worker"
 
 
 def test_a_job_that_no_machine_can_take_is_refused(two_nodes):

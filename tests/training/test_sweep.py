@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import math
 import os
@@ -20,6 +21,7 @@ from ambient_policy.errors import AmbientPolicyError, ConfigError
 from ambient_policy.statistics import mcnemar, mean_interval
 from training.errors import TrainingError
 from training.sweep import SweepOutcome, main, sweep
+from training.sweep_jobs import GUARD
 from training.sweep_plan import Plan, expand, fill_template, read_plan
 from training.sweep_result import JobResult, collect_metrics, read_evaluation, s_per_step
 from training.sweep_setup import make_jobs, resolve
@@ -46,9 +48,16 @@ signal.signal(signal.SIGTERM, lambda *_: told.append(1))
 settings = dict(pair.split("=") for pair in args.set)
 steps, name = int(settings["optim.steps"]), settings.get("name")
 
-with (args.out / "starts").open("a") as stream:
-    stream.write(json.dumps({"pid": os.getpid(), "threads": os.environ["OMP_NUM_THREADS"]}) + "\\n")
-first = len((args.out / "starts").read_text().splitlines()) == 1
+starts = args.out / "starts"
+before = [json.loads(line)["pid"] for line in starts.read_text().splitlines()] if starts.is_file() else []
+first = not before
+start = {
+    "pid": os.getpid(),
+    "threads": os.environ["OMP_NUM_THREADS"],
+    "alone": not any(Path(f"/proc/{pid}").exists() for pid in before),
+}
+with starts.open("a") as stream:
+    stream.write(json.dumps(start) + "\\n")
 if name == "bad":
     print("first line", flush=True)
     sys.exit("the learning rate is a banana")
@@ -63,6 +72,8 @@ while step < steps and not told:
     time.sleep(0.02 if first else 0)
     step += 1
     (args.out / "running").touch()
+if told:
+    time.sleep(2)  # a large checkpoint
 count.write_text(str(step))
 checkpoint = args.out / "checkpoints" / f"policy-{step:08d}"
 checkpoint.mkdir(parents=True, exist_ok=True)
@@ -405,19 +416,32 @@ def test_a_sweep_that_ends_early_takes_its_trainers_along_and_goes_on_later(benc
     wait_for(lambda: bench.result("quick").is_file() and (bench.out / "slow/seed0/running").exists())
     before = bench.result("quick").stat().st_mtime_ns
     process.send_signal(number)
-    process.communicate(timeout=60)
+    process.wait(timeout=60)
     assert process.returncode != 0
-    (start,) = bench.starts("slow")
-    wait_for(lambda: gone(start["pid"]))
-    reached = int((bench.out / "slow/seed0/count").read_text())
-    assert 0 < reached < 3000, "it was told to stop, and left a checkpoint"
     assert not bench.result("slow").exists()
 
     assert bench.run() == SweepOutcome(finished=1, skipped=1, failed=())
     assert bench.result("quick").stat().st_mtime_ns == before
     assert len(bench.starts("quick")) == 1
-    assert len(bench.starts("slow")) == 2
-    assert bench.result("slow").is_file()
+    assert [start["alone"] for start in bench.starts("slow")] == [True, True], (
+        "it waits for what the first left"
+    )
+    first, last = sorted(path.name for path in (bench.out / "slow/seed0/checkpoints").iterdir())
+    assert (first < "policy-00003000", last) == (True, "policy-00003000"), (
+        "told to stop, it left a checkpoint"
+    )
+
+
+def test_a_folder_that_another_process_works_in_is_left_alone(bench, monkeypatch):
+    monkeypatch.setattr("training.sweep_jobs._LOCK_WAIT_S", 0.5)
+    bench.plan(arms=[{"name": "a"}])
+    folder = bench.out / "a" / "seed0"
+    folder.mkdir(parents=True)
+    with (folder / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        ((_, message),) = bench.run().failed
+    assert f"another process has been working in {folder}" in message
+    assert bench.starts("a") == []
 
 
 def test_two_sweeps_do_not_share_a_folder(bench):
@@ -441,10 +465,62 @@ def test_on_ray_a_killed_worker_costs_no_job(bench, tmp_path):
     assert process.returncode == 0, output
     assert bench.result("a").is_file()
     assert bench.result("killer").is_file()
-    starts = bench.starts("killer")
-    assert len(starts) == 2
-    log = (bench.out / "killer/seed0/job.log").read_text()
-    assert log.count("--resume") == 2
+    assert [start["alone"] for start in bench.starts("killer")] == [True, True]
+    assert len(list((bench.out / "killer/seed0/checkpoints").iterdir())) == 2
+
+
+# The guard: what a job starts its commands with.
+
+
+def guarded(code: str, grace_s: float = 5.0) -> subprocess.Popen[str]:
+    """Start Python code under the guard; its first line is its process id."""
+    argv = [
+        sys.executable,
+        str(GUARD),
+        str(grace_s),
+        sys.executable,
+        "-uc",
+        "import os; print(os.getpid())\n" + code,
+    ]
+    return subprocess.Popen(
+        argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True
+    )
+
+
+def test_the_guard_gives_the_status_of_the_command():
+    assert guarded("").wait(20) == 0
+    assert guarded("raise SystemExit(7)").wait(20) == 7
+    assert guarded("os.kill(os.getpid(), 9)").wait(20) == 128 + 9
+    missing = subprocess.run(
+        [sys.executable, str(GUARD), "1", "no-such-program"], capture_output=True, text=True, check=False
+    )
+    assert (missing.returncode, missing.stdout[:28]) == (127, "cannot start no-such-program")
+
+
+@pytest.mark.parametrize("how", ["pipe closed", "guard killed", "SIGTERM ignored"])
+def test_a_command_ends_with_its_guard(how):
+    """However the starter goes: its end of the pipe closes, or Ray kills the guard as a child of its worker."""
+    stubborn = "import signal; signal.signal(15, signal.SIG_IGN)\n" if how == "SIGTERM ignored" else ""
+    guard = guarded(stubborn + "import time; print('ready'); time.sleep(60)", grace_s=0.5)
+    assert guard.stdout is not None
+    assert guard.stdin is not None
+    pid = int(guard.stdout.readline())
+    assert guard.stdout.readline() == "ready\n"
+    assert not gone(pid)
+    if how == "guard killed":
+        guard.kill()
+    else:
+        guard.stdin.close()
+    wait_for(lambda: gone(pid), 20)
+    guard.wait(20)
+
+
+def test_what_a_command_leaves_behind_is_ended():
+    guard = guarded("import subprocess as s; print(s.Popen(['sleep', '60'], stdout=s.DEVNULL).pid)")
+    assert guard.stdout is not None
+    _, left = (int(line) for line in guard.stdout.read().split())
+    assert guard.wait(20) == 0
+    wait_for(lambda: gone(left), 5)
 
 
 # Numbers.
@@ -602,6 +678,7 @@ def test_the_table_shows_the_best_and_what_is_missing(results):
 
 def test_a_value_that_was_not_measured_is_left_out(results):
     results["a", 1] = a_result("a", 1, None, None, 0.2)
+    results["a", 2] = a_result("a", 2, 6.0, [1] * 8, 0.9)
     plan = a_plan(arms=[{"name": "a"}, {"name": "b", "set": {"x": 1}}])
     a, b = summarise(plan, results).arms
     assert a.metrics["error"].by_seed == {0: 1.0, 1: None, 2: 6.0}
@@ -612,6 +689,24 @@ def test_a_value_that_was_not_measured_is_left_out(results):
     assert a.metrics["success"].interval == "t", (
         "trials of one seed alone are not pooled with other seeds' rates"
     )
+
+
+def test_equal_values_claim_no_interval(results):
+    for arm in "ab":
+        results[arm, 0] = a_result(arm, 0, 1.0, [0, 0], 0.1)
+        results[arm, 1] = a_result(arm, 1, 1.0, [0, 0], 0.1)
+    del results["a", 2]
+    plan = a_plan(arms=[{"name": "a"}, {"name": "b", "set": {"x": 1}}])
+    summary = summarise(plan, results)
+    metrics = summary.arms[1].metrics
+    assert (metrics["error"].low, metrics["error"].interval) == (None, "none")
+    paired = metrics["success"].versus_baseline
+    assert paired is not None
+    assert (paired.mean, paired.low, paired.p_value) == (0.0, None, 1.0)
+    assert metrics["success"].high == pytest.approx(0.48989, abs=1e-5), (
+        "Wilson's keeps a width: z2 / (4 + z2)"
+    )
+    assert not [row for row in rows(summary) if "*" in row[2]], "no direction, no best"
 
 
 def test_trials_of_other_starts_cannot_be_paired(results):
