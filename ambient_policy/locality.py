@@ -1,8 +1,8 @@
 """How much of a noisy chunk an optimal denoiser needs in order to clean one action of it.
 
 At low noise an action is best guessed from itself and its nearest neighbours; the context that helps grows
-with the noise. For Gaussian chunks this is Wiener's filter and everything is closed form, so the covariance of
-the clean chunks is all that is asked of the data.
+with the noise. For Gaussian chunks this is Wiener's filter and everything is closed form, so the covariance
+of the clean chunks is all that is asked of the data.
 """
 
 from __future__ import annotations

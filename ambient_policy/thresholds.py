@@ -7,9 +7,9 @@ likely beforehand. The rule of this project, per window or per source:
     sigma_max   the level below which E[c of a crop as long as the receptive field] > 0.5 - tau
 
 For a whole source 0.5 - E_q[c] = (1/4) int (p - q)^2 / (p + q) is an f-divergence, so noise can only lower
-it: E_q[c] rises with sigma, and a curve that falls back under the rule shows an error of the classifier or, for
-a single window, a level where that window is untypical of the clean data. `sigma_min` is therefore the last
-crossing: every level that it admits satisfies the rule. The first crossing (`first=True`) is the literal
+it: E_q[c] rises with sigma, and a curve that falls back under the rule shows an error of the classifier or,
+for a single window, a level where that window is untypical of the clean data. `sigma_min` is therefore the
+last crossing: every level that it admits satisfies the rule. The first crossing (`first=True`) is the literal
 infimum of the papers; it admits more, and the two agree wherever the curve rises.
 """
 

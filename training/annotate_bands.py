@@ -1,4 +1,4 @@
-"""From probabilities to bands: judge every corrupt source against the clean ones, and write down the result."""
+"""From probabilities to bands: judge every corrupt source against the clean ones and apply the rule."""
 
 from __future__ import annotations
 

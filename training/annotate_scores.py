@@ -4,10 +4,11 @@ Fifty clean demonstrations are soon memorised; a classifier asked about its own 
 other motion corrupt at low noise. So the episodes are dealt into folds, and each window is scored by the
 classifier that was trained without its fold.
 
-Memorising also biases what a classifier says of new windows: both classes look corrupt, as neither is among the
-clean windows it knows. The Bayes classifier has E_p[c] + E_q[c] = 1 at every level. Held-out windows of both
-classes are therefore used to correct each level's logits to a logit + b, fitted by balanced logistic regression
-(Platt 1999). Classes that cannot be told apart get a = 0, b = 0: probability 0.5, whatever was memorised.
+Memorising also biases what a classifier says of new windows: both classes look corrupt, as neither is among
+the clean windows it knows. The Bayes classifier has E_p[c] + E_q[c] = 1 at every level. Held-out windows of
+both classes are therefore used to correct each level's logits to a logit + b, fitted by balanced logistic
+regression (Platt 1999). Classes that cannot be told apart get a = 0, b = 0: probability 0.5, whatever was
+memorised.
 """
 
 from __future__ import annotations
@@ -38,8 +39,8 @@ class Pool:
 class ScoreSettings:
     """How windows are scored.
 
-    `draws` noise draws a level come in pairs z, -z: near the threshold the probability is almost linear in the
-    noise, which then cancels.
+    `draws` noise draws a level come in pairs z, -z: near the threshold the probability is almost linear in
+    the noise, which then cancels.
     """
 
     folds: int = 2
@@ -67,8 +68,8 @@ def deal_folds(episode: np.ndarray, folds: int, rng: np.random.Generator) -> np.
     names, index = np.unique(episode, return_inverse=True)
     if len(names) < folds:
         raise TrainingError(
-            f"{len(names)} episode(s) with usable windows for {folds} folds; each fold needs one: collect more "
-            "episodes or lower --folds"
+            f"{len(names)} episode(s) with usable windows for {folds} folds; each fold needs one: collect "
+            "more episodes or lower --folds"
         )
     return (rng.permutation(len(names)) % folds)[index]
 
@@ -113,27 +114,27 @@ def cross_fit(
         def step(done: int, fold: int = fold) -> None:
             advance(f"classifier {fold + 1} of {settings.folds}", done, classifier.steps)
 
-        nets.append(train_classifier(*parts, grid, classifier, rng, crop, step))
+        nets.append(train_classifier(parts[0], parts[1], grid, classifier, rng, crop, step))
     scorer = _Scorer(nets, grid, crop, settings.draws, rng)
     calibration = np.stack([np.ones(len(grid)), np.zeros(len(grid))])
     if settings.calibrate:
         held_out = []
-        for pool, fold in zip(pools, folds, strict=True):
+        for pool, part in zip(pools, folds, strict=True):
             some = dealer.permutation(len(pool.episode))[:CALIBRATION_WINDOWS]
             pick = torch.as_tensor(some, device=device)
-            held_out.append(scorer.logits(pool.samples.select(pick), fold[pick]))
-        calibration = fit_calibration(*held_out)
+            held_out.append(scorer.logits(pool.samples.select(pick), part[pick]))
+        calibration = fit_calibration(held_out[0], held_out[1])
     total, done, means, right = sum(len(p.episode) for p in pools), 0, [], []
-    for pool, fold, is_clean in zip(pools, folds, (True, False), strict=True):
+    for pool, dealt, is_clean in zip(pools, folds, (True, False), strict=True):
         mean = np.empty((len(pool.episode), len(grid)), np.float32)
         hits = np.zeros(len(grid))
         for start in range(0, len(mean), scorer.chunk):
             stop = start + scorer.chunk
-            part = Samples(pool.samples.chunk[start:stop], pool.samples.state[start:stop])
-            logits = scorer.logits(part, fold[start:stop]) * calibration[0] + calibration[1]
+            some_windows = Samples(pool.samples.chunk[start:stop], pool.samples.state[start:stop])
+            logits = scorer.logits(some_windows, dealt[start:stop]) * calibration[0] + calibration[1]
             mean[start:stop] = (0.5 + 0.5 * np.tanh(0.5 * logits)).mean(axis=0)
             hits += ((logits > 0) == is_clean).mean(axis=0).sum(axis=0)
-            done += len(part)
+            done += len(some_windows)
             advance("scoring", done, total)
         means.append(mean)
         right.append(hits / len(mean))

@@ -13,9 +13,10 @@ from ambient_policy.normalize import Normalizer
 from training.annotate_scores import Pool
 from training.classifier import Samples
 from training.config import TrainConfig
-from training.data import RunData, chunk_indices, load_data, source_digest
+from training.data import RunData, chunk_indices, load_data
 from training.errors import TrainingError
 from training.sources import DataConfig, Role, SourceConfig
+from training.teaching import source_digest
 from training.windows import make_windows
 
 
@@ -77,7 +78,7 @@ def read_sources(
         observed: let the classifier see the T observed states, (W, T * S).
     """
     data = load_data(config, device, cache_root)
-    offset, out = 0, []
+    offset, out = 0, list[SourceWindows]()
     for cache, source in zip(data.caches, data.sources, strict=True):
         out.append(_cut(config, data, len(out), offset, observed))
         if not len(out[-1].frames):
