@@ -499,7 +499,7 @@ def test_the_guard_gives_the_status_of_the_command():
 
 @pytest.mark.parametrize("how", ["pipe closed", "guard killed", "SIGTERM ignored"])
 def test_a_command_ends_with_its_guard(how):
-    """However the starter goes: its end of the pipe closes, or Ray kills the guard as a child of its worker."""
+    """However the starter goes: its end of the pipe closes, or Ray kills the guard with its worker."""
     stubborn = "import signal; signal.signal(15, signal.SIG_IGN)\n" if how == "SIGTERM ignored" else ""
     guard = guarded(stubborn + "import time; print('ready'); time.sleep(60)", grace_s=0.5)
     assert guard.stdout is not None
