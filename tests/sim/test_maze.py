@@ -117,6 +117,8 @@ def test_no_way_is_said_so(monkeypatch):
 def test_what_is_no_layout_is_refused():
     with pytest.raises(MazeError, match=r"2 lines of lengths \[4\]; it needs an odd number"):
         Maze("+--+\n|  |\n")
+    with pytest.raises(MazeError, match="4 lines of lengths"):
+        Maze("+--+\n|  |\n+--+\n|  |\n")
     with pytest.raises(MazeError, match=r"lengths \[4, 7\]"):
         Maze("+--+\n|     |\n+--+\n")
     with pytest.raises(MazeError, match="no start and goal 9.0 m apart in 1000 draws"):

@@ -111,6 +111,29 @@ def test_flying_past_succeeds_but_does_not_hold():
     assert (trials.success[0], trials.held[0], trials.collided[0]) == (True, False, True)
 
 
+def test_a_goal_that_is_entered_through_a_touch_of_a_wall_is_not_reached():
+    start, goal = np.array([[0.5, 0.3]]), np.array([[0.5, 0.1]])
+
+    def onto_the_wall(history: np.ndarray, goal: np.ndarray) -> np.ndarray:
+        return np.full((1, 16, 2), (0.5, 0.06))  # 1 cm from the wall, 4 cm from the goal
+
+    trials = rollout(onto_the_wall, start, goal, **LOOP)
+    assert (trials.success[0], trials.held[0], trials.collided[0]) == (False, False, True)
+    assert trials.lengths[0] == 1
+
+
+def test_coming_and_going_is_not_holding():
+    start, goal = np.array([[0.5, 0.5]]), np.array([[0.5, 0.7]])
+
+    def swing(history: np.ndarray, goal: np.ndarray) -> np.ndarray:
+        chunk = np.repeat(goal[:, None], 16, axis=1)
+        chunk[:, 4] = (0.5, 0.5)  # seven steps there, one away
+        return chunk
+
+    trials = rollout(swing, start, goal, **LOOP)
+    assert (trials.success[0], trials.held[0], trials.lengths[0]) == (True, False, 300)
+
+
 def test_the_robot_is_no_faster_than_its_limit_and_cannot_jump_a_wall():
     start, goal = np.array([[0.5, 1.5], [0.5, 0.5]]), np.array([[1.5, 1.5], [0.5, 3.5]])
 
