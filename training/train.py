@@ -22,7 +22,7 @@ class Args:
     """Train a policy from episodes."""
 
     config: tyro.conf.Positional[str]
-    """A YAML file, or the name of a shipped config (pushing, pushing_gpu, cotrain, smoke)."""
+    """A YAML file, or the name of a shipped config (pushing, pushing_gpu, smoke)."""
     out: Path
     """Run folder: checkpoints, logs and the resolved config."""
     data: tuple[str, ...] = ()
