@@ -1,5 +1,7 @@
 """The sampler of a run: the noise level first, then a source, then one of its windows.
 
+A source is drawn by its weight times the part of its windows that may teach the level.
+
 Drawing a window first and then a level it admits would starve low noise: with 50 clean and 2000 corrupt
 demonstrations and half of the levels clean-only, about 1 % of the draws would fall there instead of half
 (Ambient Diffusion Policy 2026, algorithm 1; Ambient Diffusion Omni 2025 draws in this order, too).
@@ -50,6 +52,7 @@ class NoiseFirstSampler:
 
     def __init__(self, counts: Sequence[int], sigma_min: Tensor, sigma_max: Tensor, shares: Shares) -> None:
         self.shares = shares
+        self._counts = torch.tensor(counts, dtype=torch.float64, device=sigma_min.device).clamp(min=1)
         self._starts: list[tuple[Tensor, Tensor]] = []
         self._rows: list[Tensor] = []
         first = 0
@@ -81,7 +84,9 @@ class NoiseFirstSampler:
         total = (upper + lower).double()
         shares = total
         if self.shares.table is not None:
-            shares = self.shares.at((low * high).sqrt()) * (total > 0)
+            # Thinned by the part of a source that is admissible here: a few of its windows must not be drawn
+            # as often as all of them would be. For one band a source the part is 0 or 1.
+            shares = self.shares.at((low * high).sqrt()) * (total / self._counts)
             # A weight of 0 gives way where nobody else may teach.
             shares = torch.where(shares.sum(1, keepdim=True) > 0, shares, total)
         edges = (shares / shares.sum(1, keepdim=True)).cumsum(1)[:, :-1].contiguous()

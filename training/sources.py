@@ -110,7 +110,8 @@ class DataConfig(StrictModel):
 
     sources: tuple[SourceConfig, ...] = (SourceConfig(),)
     mixture: Literal["natural", "weights", "by_sigma", "annotated"] = "natural"
-    """natural: every admissible window alike. weights: a constant share a source. by_sigma: shares that
+    """natural: every admissible window alike. weights: a constant share a source, thinned at levels that only
+    a part of its windows may teach. by_sigma: shares that
     follow the noise level. annotated: the same, from how well a classifier tells the sources apart."""
     weights_by_sigma: tuple[WeightsAt, ...] = ()
     """by_sigma: shares at rising levels, interpolated in ln sigma and constant beyond the ends."""

@@ -103,6 +103,7 @@ def test_natural_shares_follow_the_windows_admissible_at_the_level():
 def test_weights_per_source_undo_the_bias_of_bands_per_window():
     """p on {0, 1}, q on {-1, 0}; bands by window admit q's zeros and bar its -1s. Drawing admissible windows
     alike then gives P(0) = 1025 / 1050 at low noise instead of p's 1/2; a weight restores what one asks for.
+    Half of q is admissible, so q's weight of 1/2 counts as 1/4: P(0) = (1/2 * 1/2 + 1/4) / (1/2 + 1/4).
     """
     value = torch.cat([torch.arange(CLEAN) % 2, -(torch.arange(CORRUPT) % 2)])
     low = torch.where(value[CLEAN:] == 0, 0.0, INF)
@@ -111,7 +112,15 @@ def test_weights_per_source_undo_the_bias_of_bands_per_window():
         float((value[draw(sampler(low, 0.0, shares), sigma)[0]] == 0).double().mean())
         for shares in (Shares(), weights(0.5, 0.5), weights(0.9, 0.1))
     ]
-    assert at_zero == pytest.approx([1025 / 1050, 0.75, 0.55], abs=0.005)
+    assert at_zero == pytest.approx([1025 / 1050, 2 / 3, 0.5 / 0.95], abs=0.005)
+
+
+def test_a_few_admissible_windows_are_drawn_no_more_often_than_among_all():
+    """2 of 2000 corrupt windows teach this level, at a weight of 0.9: unthinned they would be 90 % of all."""
+    low = torch.where(torch.arange(CORRUPT) < 2, 0.0, INF)
+    windows, _ = draw(sampler(low, 0.0, weights(0.1, 0.9)), torch.full((400_000,), 0.5))
+    share = float((windows >= CLEAN).double().mean())
+    assert share == pytest.approx(0.9 / 1000 / (0.1 + 0.9 / 1000), rel=0.1)
 
 
 def test_shares_follow_the_level_and_are_interpolated_in_its_logarithm():
