@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -34,7 +33,10 @@ class Args:
     tau: float = 0.05
     """A level is admitted when the mean probability of "clean" exceeds 0.5 - tau."""
     locality: bool = True
-    """Also look for sigma_max, the levels where only short pieces of an action matter. Doubles the time."""
+    """Also look for sigma_max, the levels where only short pieces of an action matter. Doubles the time,
+    unless the whole chunk matters at every level."""
+    tolerance: float = 1e-3
+    """An action's receptive field is the crop from which it is guessed this little worse, relatively."""
     observed: bool = False
     """Let the classifier see the observed low-dimensional state as well."""
     folds: int = 2
@@ -49,13 +51,13 @@ class Args:
     """Learning rate."""
     draws: int = 2
     """Noise draws for every window and level, in pairs of opposite sign."""
-    levels: int = 32
+    levels: int = 20
     """Noise levels of the grid."""
     sigma_low: float = 0.01
     """Lowest level of the grid, in normalised action units."""
     sigma_high: float = 10.0
     """Highest level of the grid."""
-    smooth: float = 0.2
+    smooth: float = 0.25
     """Width of the smoothing of probabilities, in ln sigma."""
     crossing: Literal["last", "first"] = "last"
     """Which crossing of the threshold is sigma_min, where a curve has several."""
@@ -101,6 +103,7 @@ def main(argv: list[str]) -> int:
             args.smooth,
             args.crossing,
             args.locality,
+            args.tolerance,
         ),
         ScoreSettings(args.folds, args.draws, args.calibrate),
         ClassifierSettings(width=args.width, steps=args.steps, batch=args.batch, lr=args.lr),
@@ -113,12 +116,10 @@ def main(argv: list[str]) -> int:
     )
     for line in summary(annotation):
         console.print(line, soft_wrap=True)
-    clean = [p for s, p in zip(config.data.sources, _paths(config), strict=True) if s.role == "clean"]
-    corrupt = [p for s, p in zip(config.data.sources, _paths(config), strict=True) if s.role == "corrupt"]
     console.print(f"annotated in {(time.monotonic() - started) / 60:.1f} min: {folder}", soft_wrap=True)
     console.print(
         f"next: ambient-policy train {args.config} --preset ambient_per_window --data "
-        f"{' '.join([*clean, *corrupt])} --annotation {folder} --out RUN",
+        f"{' '.join(source.path for source in config.data.sources)} --annotation {folder} --out RUN",
         soft_wrap=True,
     )
     return 0
@@ -143,10 +144,6 @@ def summary(annotation: Annotation) -> list[str]:
             f"(sigma_min 0) and {100 * source.share_none:.1f} % no high one (sigma_min inf)"
         )
     return lines
-
-
-def _paths(config: object) -> Sequence[str]:
-    return [source.path for source in config.data.sources]  # type: ignore[attr-defined]
 
 
 class _Advance:

@@ -28,17 +28,21 @@ class BandSettings:
     tau: float = 0.05
     sigma_low: float = 0.01
     sigma_high: float = 10.0
-    levels: int = 32
-    smooth: float = 0.2
-    """Width of the smoothing in ln sigma; the levels are 0.22 apart."""
+    levels: int = 20
+    smooth: float = 0.25
+    """Width of the smoothing in ln sigma; the levels are 0.36 apart."""
     crossing: Literal["last", "first"] = "last"
     locality: bool = True
     tolerance: float = 1e-3
+    """Of the receptive field: how much worse than from the whole chunk an action may be guessed."""
 
 
 @dataclass(frozen=True)
 class Judgement:
-    """One corrupt source against all clean ones; `crops` is None without locality."""
+    """One corrupt source against all clean ones.
+
+    `crops` is None without locality, and `whole` itself where the receptive field is always the whole chunk.
+    """
 
     whole: Scores
     crops: Scores | None
@@ -124,7 +128,9 @@ def _judge(
 ) -> Judgement:
     whole = cross_fit(clean, corrupt, grid, classifier, scoring, seed, advance=advance)
     crops = None
-    if lengths is not None:
+    if lengths is not None and (lengths == clean.samples.chunk.shape[1]).all():
+        crops = whole  # the crops are the chunks
+    elif lengths is not None:
         crops = cross_fit(
             clean,
             corrupt,

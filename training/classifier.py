@@ -3,7 +3,8 @@
 It shares the residual layers and the noise embedding's frequencies with the MLP denoiser, and differs in what
 goes in and comes out: the chunk is given with its first and second differences, each entry scaled to unit
 variance at its noise level, because poor motions differ from good ones in velocity and acceleration long
-before they differ in position; and the logit is scaled by the signal left at that level, so it fades with the noise.
+before they differ in position; and the logit is scaled by the signal left at that level, so it fades with
+the noise.
 """
 
 from __future__ import annotations
