@@ -20,7 +20,7 @@ PLAN_CLEARANCE_M = 0.2
 DRAWS = 1000
 """How often a start and a goal are drawn before giving up."""
 
-# A spanning tree (24 openings) with three walls more taken out, so that there are loops to go round.
+# A spanning tree (8 openings) and one opening more, so that there is a loop with two ways round.
 _LAYOUT = """
 +--+--+--+
 |        |

@@ -9,6 +9,19 @@ from sim.maze import rrt
 from sim.maze.world import PERIOD_S, PLAN_CLEARANCE_M, Maze, MazeError, polyline_length, start_and_goal
 
 MAZE = Maze()
+LARGE = Maze("""
++--+--+--+--+--+
+|              |
++  +  +--+  +  +
+|  |  |     |  |
++  +  +  +--+  +
+|     |        |
++  +--+  +  +--+
+|  |     |  |  |
++  +--+  +  +  +
+|     |        |
++--+--+--+--+--+
+""")
 ONE_WALL = "+--+--+\n|     |\n+--+  +\n|     |\n+--+--+\n"
 
 
@@ -49,35 +62,37 @@ def test_collision_agrees_with_dense_sampling():
     start = rng.uniform(-0.2, 5.2, size=(400, 2))
     end = start + rng.normal(scale=0.7, size=(400, 2)) * (rng.uniform(size=(400, 1)) > 0.1)  # some stand
     end[:60, 0], end[60:120, 1] = start[:60, 0], start[60:120, 1]  # parallel to walls
-    start[:30, 1] = end[:30, 1] = np.tile(MAZE.walls[:, 1], 2)[:30]  # along their faces
-    exact, sampled = MAZE.distance(start, end), distance_by_sampling(start, end, MAZE)
+    start[:30, 1] = end[:30, 1] = np.resize(LARGE.walls[:, 1], 30)  # along their faces
+    exact, sampled = LARGE.distance(start, end), distance_by_sampling(start, end, LARGE)
     spacing = np.linalg.norm(end - start, axis=1) / 4000
     assert ((exact <= sampled + 1e-12) & (sampled <= exact + spacing / 2 + 1e-12)).all()
     assert 0.2 < (exact == 0).mean() < 0.8
     clear = np.abs(sampled - 0.1) > spacing
-    np.testing.assert_array_equal(MAZE.free(start, end, 0.1)[clear], (sampled >= 0.1)[clear])
+    np.testing.assert_array_equal(LARGE.free(start, end, 0.1)[clear], (sampled >= 0.1)[clear])
 
 
-def test_every_cell_can_be_reached_and_free_boxes_are_free():
+@pytest.mark.parametrize("maze", [MAZE, LARGE], ids=["shipped", "large"])
+def test_every_cell_can_be_reached_and_free_boxes_are_free(maze):
     reached, grew = {(0, 0)}, True
     while grew:
-        more = {cell for pair in MAZE.openings if reached & set(pair) for cell in pair}
+        more = {cell for pair in maze.openings if reached & set(pair) for cell in pair}
         grew, reached = bool(more - reached), reached | more
-    assert len(reached) == 25
+    assert len(reached) == maze.shape[0] * maze.shape[1]
     rng = np.random.default_rng(1)
-    boxes = MAZE.free_boxes(PLAN_CLEARANCE_M)
+    boxes = maze.free_boxes(PLAN_CLEARANCE_M)
     points = (
         boxes[:, None, :2] + rng.uniform(size=(len(boxes), 200, 2)) * (boxes[:, 2:] - boxes[:, :2])[:, None]
     )
     flat = points.reshape(-1, 2)
-    assert MAZE.distance(flat, flat).min() >= PLAN_CLEARANCE_M
+    assert maze.distance(flat, flat).min() >= PLAN_CLEARANCE_M - 1e-12
 
 
 def test_starts_and_goals_are_free_apart_and_belong_to_their_seed():
     pairs = np.array([start_and_goal(MAZE, seed) for seed in range(300)])
+    columns, rows = MAZE.shape
     for points in (pairs[:, 0], pairs[:, 1]):
         assert MAZE.free(points, points, PLAN_CLEARANCE_M).all()
-        assert (np.histogram2d(*points.T, bins=5, range=[[0, 5], [0, 5]])[0] > 0).all()
+        assert (np.histogram2d(*points.T, bins=MAZE.shape, range=[[0, columns], [0, rows]])[0] > 0).sum() > 7
     assert np.linalg.norm(pairs[:, 1] - pairs[:, 0], axis=1).min() >= 2.0
     np.testing.assert_array_equal(pairs[7], start_and_goal(MAZE, 7))
     assert len(np.unique(pairs[:, 0], axis=0)) == 300

@@ -48,7 +48,7 @@ def test_smooth_plans_are_smooth_free_and_at_rest_at_both_ends():
         assert len(path) > 20
         smooth.append(roughness(path))
         jagged.append(roughness(plan(MAZE, "rrt", seed)))
-    assert np.mean(jagged) > 5 * np.mean(smooth)
+    assert np.mean(jagged) > 3 * np.mean(smooth)
 
 
 def test_a_goal_behind_walls_has_no_smooth_plan():

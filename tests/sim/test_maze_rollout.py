@@ -20,6 +20,8 @@ from sim.maze.rollout import (
 from sim.maze.world import PERIOD_S, ROBOT_RADIUS_M, Maze, MazeError, start_and_goal
 
 MAZE = Maze()
+CORRIDOR = Maze("+--+--+--+\n|        |\n+--+--+--+\n")
+TWO_ROOMS = Maze("+--+--+\n|  |  |\n+  +  +\n|  |  |\n+  +  +\n|  |  |\n+--+--+\n")
 LOOP = {"obs_steps": 4, "execute_steps": 8, "horizon": 16, "max_steps": 300}
 
 
@@ -99,15 +101,15 @@ def test_going_straight_collides_where_sampling_says():
 
 
 def test_flying_past_succeeds_but_does_not_hold():
-    start, goal = np.array([[0.5, 4.5]]), np.array([[2.5, 4.5]])
+    start, goal = np.array([[0.5, 0.5]]), np.array([[1.55, 0.5]])
 
     def past(history: np.ndarray, goal: np.ndarray) -> np.ndarray:
         return history[:, -1:] + np.arange(1, 17)[:, None] * np.array([0.1, 0.0])
 
-    trials = rollout(past, start, goal, **(LOOP | {"max_steps": 35}))
+    trials = rollout(past, start, goal, **(LOOP | {"max_steps": 20}), maze=CORRIDOR)
     assert (trials.success[0], trials.held[0], trials.collided[0]) == (True, False, False)
-    assert (trials.steps[0], trials.lengths[0]) == (19, 35)
-    trials = rollout(past, start, goal, **LOOP)  # on to the wall at the end of the corridor
+    assert (trials.steps[0], trials.lengths[0]) == (10, 20)
+    trials = rollout(past, start, goal, **LOOP, maze=CORRIDOR)  # on to the wall at the end of the corridor
     assert (trials.success[0], trials.held[0], trials.collided[0]) == (True, False, True)
 
 
@@ -135,17 +137,17 @@ def test_coming_and_going_is_not_holding():
 
 
 def test_the_robot_is_no_faster_than_its_limit_and_cannot_jump_a_wall():
-    start, goal = np.array([[0.5, 1.5], [0.5, 0.5]]), np.array([[1.5, 1.5], [0.5, 3.5]])
+    start, goal = np.array([[0.5, 0.5], [0.5, 0.2]]), np.array([[1.5, 0.5], [0.5, 2.75]])
 
     def jump(history: np.ndarray, goal: np.ndarray) -> np.ndarray:
         return np.repeat(goal[:, None], 16, axis=1)
 
-    trials = rollout(jump, start, goal, **LOOP)
+    trials = rollout(jump, start, goal, **LOOP, maze=TWO_ROOMS)
     assert trials.collided.tolist() == [True, False]
     assert trials.held.tolist() == [False, True]
     steps = np.linalg.norm(np.diff(trials.paths[1], axis=0), axis=1)
     assert steps.max() == pytest.approx(SPEED_LIMIT_M_S * PERIOD_S)
-    assert trials.steps[1] == np.ceil(2.9 / (SPEED_LIMIT_M_S * PERIOD_S))
+    assert trials.steps[1] == np.ceil(2.45 / (SPEED_LIMIT_M_S * PERIOD_S))
 
 
 def test_roughness_of_known_paths():
