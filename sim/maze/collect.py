@@ -194,7 +194,7 @@ def main(argv: list[str] | None = None) -> int:
     other = "rrt --episodes 5000 --first-seed 100000" if args.kind == "gcs" else "gcs --episodes 50"
     console.print(
         f"Next: the other kind (python -m sim.maze.collect FOLDER --kind {other}), then\n"
-        "ambient-policy train maze --data CLEAN CORRUPT --out runs/NAME"
+        "ambient-policy train benchmarks/maze/maze.yaml --data CLEAN CORRUPT --out runs/NAME"
     )
     return 0
 
