@@ -78,11 +78,13 @@ def projection_gap(clouds: Clouds, sigma: float, draws: int, rng: np.random.Gene
     return float(np.sqrt(np.mean(np.sum(gap**2, axis=1))))
 
 
-def total_variation(clouds: Clouds, sigma: float, *, cells_a_sigma: float = 3.0, most: int = 800) -> float:
+def total_variation(clouds: Clouds, sigma: float, *, cells_a_sigma: float = 3.0, most: int = 600) -> float:
     """Give the total variation between both clouds with noise sigma, by a sum over a grid; D is 1 or 2.
 
     The cells are sigma / `cells_a_sigma` wide; an axis that would need more than `most` of them gets `most`.
     """
+    if not sigma > 0:
+        raise ConfigError(f"sigma is {sigma}, needs a value above 0")
     both = np.concatenate([clouds.clean, clouds.corrupt])
     if both.shape[1] not in (1, 2):
         raise ConfigError(f"points have {both.shape[1]} coordinates; a grid is affordable for 1 or 2")
@@ -91,10 +93,7 @@ def total_variation(clouds: Clouds, sigma: float, *, cells_a_sigma: float = 3.0,
         count = min(most, math.ceil((high - low) / sigma * cells_a_sigma))
         cell *= (high - low) / count
         axes.append(low + (np.arange(count) + 0.5) * (high - low) / count)
-    grid = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1)
-    difference = np.exp(log_density(grid, clouds.clean, sigma)) - np.exp(
-        log_density(grid, clouds.corrupt, sigma)
-    )
+    difference = _grid_density(axes, clouds.clean, sigma) - _grid_density(axes, clouds.corrupt, sigma)
     return float(0.5 * np.abs(difference).sum() * cell)
 
 
@@ -179,8 +178,18 @@ def _prepare(
     return x, x.reshape(-1, points.shape[1]), points[kept], np.log(weights[kept] / weights.sum())
 
 
+def _grid_density(axes: list[np.ndarray], points: np.ndarray, sigma: float) -> np.ndarray:
+    """Density on a grid; a Gaussian is a product over axes, so points x cells exponentials suffice."""
+    bells = [
+        np.exp(-(np.subtract.outer(axis, points[:, i]) ** 2) / (2 * sigma**2)) for i, axis in enumerate(axes)
+    ]
+    total = bells[0] @ bells[1].T if len(bells) == 2 else bells[0].sum(axis=1)
+    return total / (len(points) * (sigma * math.sqrt(2 * math.pi)) ** len(bells))
+
+
 def _log_joint(x: np.ndarray, points: np.ndarray, sigma: float, log_weights: np.ndarray) -> np.ndarray:
-    """ln(weight) - |x - point|^2 / (2 sigma^2), (rows, N); differences first: for clouds far from 0 |x|^2 - 2 x.p cancels."""
+    """ln(weight) - |x - point|^2 / (2 sigma^2), (rows, N)."""
+    # Differences first: for clouds far from 0, |x|^2 - 2 x.p + |p|^2 would cancel.
     square = np.zeros((len(x), len(points)))
     for axis in range(points.shape[1]):
         square += np.subtract.outer(x[:, axis], points[:, axis]) ** 2

@@ -73,7 +73,7 @@ def test_far_away_and_at_tiny_noise_nothing_underflows():
 
 
 def test_a_cloud_far_from_the_origin_is_as_good():
-    """Moving points and samples together moves the guess: squares of the coordinates must not be subtracted."""
+    """Moving points and samples together moves the guess; no squares of coordinates may cancel."""
     points, x = np.array([[-0.8, 0.0], [0.8, 0.0]]), np.array([[0.001, 0.3]])
     guess = manifold.posterior_mean(x + 1e6, points + 1e6, 0.02) - 1e6
     assert guess[0, 0] == pytest.approx(0.8 * np.tanh(0.8 * 0.001 / 0.02**2), abs=1e-4)
@@ -126,6 +126,18 @@ def test_unequal_means_remain_apart():
     moved = manifold.Clouds(clouds.clean, clouds.corrupt + [0.3, 0.4])
     gap = manifold.projection_gap(moved, 500.0, 500, np.random.default_rng(5))
     assert gap == pytest.approx(0.5, rel=1e-3)
+
+
+@pytest.mark.parametrize("sigma", [0.2, 1.0])
+def test_total_variation_agrees_with_a_sum_of_the_densities(sigma):
+    """`log_density` on a fine grid, summed: the same number by the slow way."""
+    rng = np.random.default_rng(6)
+    clouds = manifold.Clouds(rng.normal(size=(12, 2)), rng.normal(size=(7, 2)) + [0.5, 0.0])
+    line = np.linspace(-9, 9, 451)
+    grid = np.stack(np.meshgrid(line, line), axis=-1)
+    p, q = (np.exp(manifold.log_density(grid, points, sigma)) for points in (clouds.clean, clouds.corrupt))
+    expected = 0.5 * np.abs(p - q).sum() * (line[1] - line[0]) ** 2
+    assert manifold.total_variation(clouds, sigma) == pytest.approx(expected, abs=2e-3)
 
 
 def test_points_are_read_from_csv_and_npz(tmp_path):
