@@ -8,6 +8,7 @@ matching 4000 generated ones with as many fresh ones. The command goes on where 
 
 from __future__ import annotations
 
+import itertools
 import math
 import subprocess
 import sys
@@ -30,6 +31,7 @@ CLEAN, CORRUPT = 150, 5000
 CLEAN_EPISODES, EPISODES = 11, 20
 SWEEP = (0.05, 0.1, 0.2, 0.4, 0.8)
 GENERATED = 4000
+_NATURAL = f"data.sources.0.weight={CLEAN / (CLEAN + CORRUPT):.4f}"
 CONFIG = Path(__file__).with_name("points.yaml")
 
 
@@ -43,7 +45,8 @@ class Args:
     seeds: tuple[int, ...] = (0, 1, 2)
     """Each seed draws its own data and trains its own networks."""
     steps: int = 2000
-    train_only: bool = False
+    judge_only: bool = False
+    """Train nothing, and judge the runs that are finished."""
 
 
 def arms() -> list[Arm]:
@@ -58,6 +61,8 @@ def arms() -> list[Arm]:
             Arm(name, both, (name,), annotation=True)
             for name in ("ambient_per_dataset", "ambient_per_window", "idea3", "idea3_rescaled")
         ),
+        # Above sigma_min clean points are drawn as often as they occur; below it they are all there is.
+        Arm("per_dataset_natural", both, ("ambient_per_dataset",), (_NATURAL,), annotation=True),
         *(
             Arm(f"idea1_{level:g}", both, ("idea1",), (f"data.sources.1.admit.sigma_min={level}",))
             for level in SWEEP
@@ -118,44 +123,46 @@ def found_levels(folder: Path) -> dict[str, Any]:
     raise SystemExit(f"{folder / 'annotation'} has no bands for a corrupt source; annotate again")
 
 
-def summarise(measured: dict[str, list[dict[str, float]]]) -> dict[str, dict[str, Interval]]:
-    """Give mean and 95 % interval over seeds of every metric, and of its difference to co-training's."""
+def summarise(measured: dict[str, dict[int, dict[str, float]]]) -> dict[str, dict[str, Interval]]:
+    """Give mean and 95 % interval over an arm's seeds of every metric, and of what it has over co-training.
+
+    Negative differences are nearer to the clean points than co-training, on the same data.
+    """
+    base = measured.get("cotrain", {})
     out = {}
     for name, seeds in measured.items():
-        row = {key: interval([seed[key] for seed in seeds]) for key in seeds[0]}
-        if "cotrain" in measured:
-            pairs = list(zip(seeds, measured["cotrain"], strict=True))
-            row |= {
-                f"{key}_to_cotrain": interval([mine[key] - base[key] for mine, base in pairs])
-                for key in seeds[0]
+        keys = list(next(iter(seeds.values())))
+        out[name] = {key: interval([row[key] for row in seeds.values()]) for key in keys}
+        if both := sorted(base.keys() & seeds.keys()):
+            out[name] |= {
+                f"{key}_over_cotrain": interval([seeds[seed][key] - base[seed][key] for seed in both])
+                for key in keys
             }
-        out[name] = row
     return out
 
 
 def main(args: Args) -> None:
     """Run the study."""
-    from benchmarks.points.runs import train_arm
+    from benchmarks.points.runs import finished, train_arm
 
     steps = (f"optim.steps={args.steps}",)
-    for swept in (False, True):
-        for seed in args.seeds:
-            data = args.out / f"data{seed}"
-            make_data(data, seed)
-            annotate(data, seed)
-            for arm in arms():
-                if arm.name.startswith("idea1") == swept:
-                    train_arm(arm, data, args.out / f"seed{seed}", seed, steps)
-    if args.train_only:
-        return
-    measured: dict[str, list[dict[str, float]]] = {}
+    for swept, seed in itertools.product((False, True), () if args.judge_only else args.seeds):
+        data = args.out / f"data{seed}"
+        make_data(data, seed)
+        annotate(data, seed)
+        for arm in arms():
+            if arm.name.startswith("idea1") == swept:  # the sweep last
+                train_arm(arm, data, args.out / f"seed{seed}", seed, steps)
+    measured: dict[str, dict[int, dict[str, float]]] = {}
     for seed in args.seeds:
         rng = np.random.default_rng([seed, 11])
         rows = {"fresh clean points": compare(draw_clean(rng, GENERATED), seed)}
         rows["corrupt points"] = compare(draw_corrupt(rng, GENERATED), seed)
-        rows |= {arm.name: judge(args.out / f"seed{seed}" / arm.name, seed) for arm in arms()}
+        for arm in arms():
+            if finished(run := args.out / f"seed{seed}" / arm.name):
+                rows[arm.name] = judge(run, seed)
         for name, row in rows.items():
-            measured.setdefault(name, []).append(row)
+            measured.setdefault(name, {})[seed] = row
         print(f"seed {seed} judged", flush=True)
     document: dict[str, Any] = {
         "schema_name": "ambient_policy.points_contraction",
@@ -170,13 +177,18 @@ def main(args: Args) -> None:
             "wasserstein_batch": 1000,
             "sweep": list(SWEEP),
         },
-        "found": [found_levels(args.out / f"data{seed}") for seed in args.seeds],
+        "found": {
+            seed: found_levels(args.out / f"data{seed}")
+            for seed in args.seeds
+            if (args.out / f"data{seed}" / "annotation" / "annotation.json").is_file()
+        },
         "measured": measured,
         "summary": summarise(measured),
     }
     write_json(args.results / "contraction.json", document)
     for name, row in document["summary"].items():
-        print(f"  {name:20s} " + "  ".join(f"{key} {row[key][0]:.4f}" for key in measured[name][0]))
+        numbers = "  ".join(f"{key} {row[key][0]:.4f}" for key in ("wasserstein", "energy", "off_curve"))
+        print(f"  {name:20s} {numbers}  ({len(measured[name])} seeds)")
     from benchmarks.points.contraction_plots import draw
 
     draw(document, args.out, args.results / "contraction.png")

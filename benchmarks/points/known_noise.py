@@ -8,6 +8,7 @@ noise levels, on the same noisy points. The command goes on where it stopped.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,7 +34,7 @@ NOISY, FEW = 20_000, 100
 EPISODES, FEW_EPISODES = 20, 11
 TAUGHT = tuple(np.geomspace(0.36, 5.0, 12).tolist())
 BELOW = tuple(np.geomspace(0.03, 0.3, 6).tolist())
-POINTS = 20_000
+POINTS = 5_000
 """Points on which a denoiser is judged, for each noise level."""
 
 Denoiser = Callable[[np.ndarray, float], np.ndarray]
@@ -44,6 +45,7 @@ WORLDS: dict[str, Mixture] = {"gaussian": gaussian(), "five": five()}
 _HIGH = ("diffusion.log_sigma_mean=0.0", "diffusion.log_sigma_std=0.9", f"diffusion.sigma_min={START}")
 _AMBIENT = "{kind: ambient, contraction: false, sigma_n: 0.3}"
 _RESCALED = "{kind: rescaled_ambient, contraction: false, sigma_n: 0.3, bound: 4.0}"
+_NATURAL = f"data.sources.0.weight={FEW / (FEW + NOISY):.4f}"
 _EPS = "network.prediction=eps"
 
 
@@ -58,7 +60,8 @@ class Args:
     """Each seed draws its own data and trains its own networks."""
     steps: int = 1500
     worlds: tuple[str, ...] = ("five", "gaussian")
-    train_only: bool = False
+    judge_only: bool = False
+    """Train nothing, and judge the runs that are finished."""
 
 
 def arms(world: str) -> list[Arm]:
@@ -80,10 +83,13 @@ def arms(world: str) -> list[Arm]:
     return [
         *out,
         Arm("rescaled_eps", ("noisy",), ("known_noise",), (*_HIGH, *rescaled, _EPS)),
+        Arm("oracle_eps", ("clean",), settings=(*_HIGH, _EPS)),
         Arm("few_clean_only", ("few",), ("clean_only",)),
         Arm("few_cotrain", ("few", "noisy"), ("cotrain",)),
         Arm("few_ambient", ("few", "noisy"), ("idea2",), (*mixed, target + _AMBIENT)),
         Arm("few_rescaled", ("few", "noisy"), ("idea2",), (*mixed, target + _RESCALED)),
+        # Above sigma_n one draw in two hundred is clean, as in the data; below it all are.
+        Arm("few_rescaled_natural", ("few", "noisy"), ("idea2",), (*mixed, target + _RESCALED, _NATURAL)),
     ]
 
 
@@ -141,8 +147,8 @@ def over_levels(curve: list[float], taught: bool) -> float:
     return float(np.sqrt(np.mean(np.square(part))))
 
 
-def summarise(curves: dict[str, list[Curves]]) -> dict[str, dict[str, Interval]]:
-    """Turn curves by arm and seed into means over the seeds with 95 % intervals."""
+def summarise(curves: dict[str, dict[int, Curves]]) -> dict[str, dict[str, Interval]]:
+    """Turn curves by arm and seed into means over its seeds with 95 % intervals."""
     table: dict[str, dict[str, Interval]] = {}
     for name, seeds in curves.items():
         row: dict[str, Interval] = {}
@@ -153,25 +159,22 @@ def summarise(curves: dict[str, list[Curves]]) -> dict[str, dict[str, Interval]]
             ("taught_vp_x0", "vp_x0", True),
             ("taught_vp_eps", "vp_eps", True),
         ):
-            row[key] = interval([over_levels(seed[curve], taught) for seed in seeds])
+            row[key] = interval([over_levels(seed[curve], taught) for seed in seeds.values()])
         table[name] = row
     return table
 
 
 def main(args: Args) -> None:
     """Run the study."""
-    from benchmarks.points.runs import denoiser_of, train_arm
+    from benchmarks.points.runs import denoiser_of, finished, train_arm
 
     assert buffered(SIGMA_N, BOUND) < START
     steps = (f"optim.steps={args.steps}",)
-    for world in args.worlds:
-        for seed in args.seeds:
-            data = args.out / world / f"data{seed}"
-            make_data(world, data, seed)
-            for arm in arms(world):
-                train_arm(arm, data, args.out / world / f"seed{seed}", seed, steps)
-    if args.train_only:
-        return
+    for world, seed in itertools.product(args.worlds, () if args.judge_only else args.seeds):
+        data = args.out / world / f"data{seed}"
+        make_data(world, data, seed)
+        for arm in arms(world):
+            train_arm(arm, data, args.out / world / f"seed{seed}", seed, steps)
     document: dict[str, Any] = {
         "schema_name": "ambient_policy.points_known_noise",
         "version": 1,
@@ -190,19 +193,21 @@ def main(args: Args) -> None:
         "sigmas_below": len(BELOW),
     }
     for world in args.worlds:
-        curves = {
-            arm.name: [
-                judge(WORLDS[world], denoiser_of(args.out / world / f"seed{seed}" / arm.name), seed)
-                for seed in args.seeds
-            ]
-            for arm in arms(world)
-        }
+        curves: dict[str, dict[int, Curves]] = {}
+        for arm, seed in itertools.product(arms(world), args.seeds):
+            run = args.out / world / f"seed{seed}" / arm.name
+            if finished(run):
+                found = judge(WORLDS[world], denoiser_of(run), seed)
+                curves.setdefault(arm.name, {})[seed] = found
         bias = naive_bias(WORLDS[world])
         table = summarise(curves)
         document[world] = {"naive_bias": bias, "curves": curves, "summary": table}
         print(f"{world}: a perfect naive denoiser would be off by {over_levels(bias, True):.4f} where taught")
         for name, row in table.items():
-            print(f"  {name:16s} taught {row['taught'][0]:.4f}  below {row['below'][0]:.4f}")
+            print(
+                f"  {name:16s} taught {row['taught'][0]:.4f}  below {row['below'][0]:.4f}  "
+                f"({len(curves[name])} seeds)"
+            )
     write_json(args.results / "known_noise.json", document)
     from benchmarks.points.known_noise_plots import draw
 

@@ -18,10 +18,12 @@ COLOURS = {
     "rescaled": "#1f6fb2",
     "rescaled_eps": "#6b4fa0",
     "oracle": "#5a9e6f",
+    "oracle_eps": "#b7a5d6",
     "few_clean_only": "#8a97a3",
     "few_cotrain": "#d1662b",
     "few_ambient": "#8fc1e3",
     "few_rescaled": "#1f6fb2",
+    "few_rescaled_natural": "#1c2733",
 }
 LABELS = {
     "naive": "naive: noisy taken for clean",
@@ -29,10 +31,12 @@ LABELS = {
     "rescaled": "rescaled ambient loss",
     "rescaled_eps": "rescaled, learnt as noise (DDPM form)",
     "oracle": "oracle: clean points",
+    "oracle_eps": "oracle, learnt as noise",
     "few_clean_only": "100 clean points only",
     "few_cotrain": "100 clean + noisy, co-trained",
     "few_ambient": "100 clean + noisy, ambient loss",
     "few_rescaled": "100 clean + noisy, rescaled",
+    "few_rescaled_natural": "the same, clean share as in the data",
 }
 
 
@@ -58,7 +62,7 @@ def _panel(axes: Axes, document: dict[str, Any], world: str, few: bool) -> None:
         sigmas, document[world]["naive_bias"], "--", color="#1c2733", lw=1.2, label="naive, closed form"
     )
     for name in _names(document[world], few):
-        curves = np.array([seed["exact"] for seed in document[world]["curves"][name]])
+        curves = np.array([seed["exact"] for seed in document[world]["curves"][name].values()])
         axes.plot(sigmas, curves.mean(axis=0), ".-", color=COLOURS[name], label=LABELS[name], lw=1.4, ms=5)
         axes.fill_between(
             sigmas, curves.min(axis=0), curves.max(axis=0), color=COLOURS[name], alpha=0.2, lw=0

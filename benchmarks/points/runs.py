@@ -13,7 +13,7 @@ from ambient_policy.errors import ConfigError
 from ambient_policy.noise import karras_ladder
 from ambient_policy.sampling import sample
 from benchmarks.points.arms import Arm
-from training.checkpoint import list_checkpoints, load_into, load_tensors
+from training.checkpoint import list_checkpoints, load_into, load_tensors, read_meta
 from training.config import TrainConfig, load_config
 from training.policy import PolicyNet, denoise
 from training.record import read_run
@@ -47,6 +47,15 @@ def train_arm(arm: Arm, data: Path, out: Path, seed: int, settings: tuple[str, .
     train(config, out / arm.name, resume=True)
     print(f"{arm.name}, seed {seed}: {time.monotonic() - began:.0f} s", flush=True)
     return out / arm.name
+
+
+def finished(run: Path) -> bool:
+    """Say whether a run has taken all of its steps."""
+    if not (run / "config.yaml").is_file():
+        return False
+    config, _ = read_run(run)
+    checkpoints = list_checkpoints(run / "checkpoints")
+    return bool(checkpoints) and read_meta(checkpoints[-1]).step == config.optim.steps
 
 
 def denoiser_of(run: Path) -> Denoiser:
