@@ -363,10 +363,14 @@ def test_a_failing_judge_costs_no_training(bench):
     assert len(bench.starts("a")) == 1
 
 
-def test_a_judge_that_writes_nothing_has_failed(bench):
-    bench.plan(evaluate=["echo {run} {out}"], arms=[{"name": "a"}])
+def test_a_judge_that_writes_nothing_has_failed_and_is_asked_again(bench):
+    bench.plan(arms=[{"name": "a"}])
+    judge = bench.folder / "judge.py"
+    judge.write_text("")
     ((_, message),) = bench.run().failed
     assert "evaluate0.json was not written" in message
+    judge.write_text(JUDGE)
+    assert bench.run().finished == 1
 
 
 def test_a_changed_plan_is_refused_by_what_changed(bench):
@@ -472,7 +476,7 @@ def test_on_ray_a_killed_worker_costs_no_job(bench, tmp_path):
 # The guard: what a job starts its commands with.
 
 
-def guarded(code: str, grace_s: float = 5.0) -> subprocess.Popen[str]:
+def guarded(code: str, grace_s: float = 5.0, pass_fds: tuple[int, ...] = ()) -> subprocess.Popen[str]:
     """Start Python code under the guard; its first line is its process id."""
     argv = [
         sys.executable,
@@ -483,7 +487,12 @@ def guarded(code: str, grace_s: float = 5.0) -> subprocess.Popen[str]:
         "import os; print(os.getpid())\n" + code,
     ]
     return subprocess.Popen(
-        argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True
+        argv,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        pass_fds=pass_fds,
     )
 
 
@@ -513,6 +522,30 @@ def test_a_command_ends_with_its_guard(how):
         guard.stdin.close()
     wait_for(lambda: gone(pid), 20)
     guard.wait(20)
+
+
+def test_a_command_that_outlives_its_guard_holds_the_lock(tmp_path):
+    def taken() -> bool:
+        with (tmp_path / "lock").open("w") as handle:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return True
+            return False
+
+    with (tmp_path / "lock").open("w") as handle:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        code = "import signal, time; signal.signal(15, signal.SIG_IGN); print('ready'); time.sleep(60)"
+        guard = guarded(code, pass_fds=(handle.fileno(),))
+        assert guard.stdout is not None
+        pid = int(guard.stdout.readline())
+        assert guard.stdout.readline() == "ready\n"
+    guard.kill()
+    guard.wait(20)
+    assert taken()
+    os.kill(pid, signal.SIGKILL)
+    wait_for(lambda: gone(pid))
+    wait_for(lambda: not taken(), 5)
 
 
 def test_what_a_command_leaves_behind_is_ended():
@@ -689,6 +722,12 @@ def test_a_value_that_was_not_measured_is_left_out(results):
     assert a.metrics["success"].interval == "t", (
         "trials of one seed alone are not pooled with other seeds' rates"
     )
+
+
+def test_what_no_run_measured_has_no_best():
+    results = {("a", 0): a_result("a", 0, None, None, 0.1)}
+    (row,) = rows(summarise(a_plan(seeds=[0], metrics={"error": "min"}), results))
+    assert row[2:4] == ("-", "-")
 
 
 def test_equal_values_claim_no_interval(results):
