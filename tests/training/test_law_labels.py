@@ -33,8 +33,12 @@ def test_drawing_evenly_from_all_admitted_gives_320_of_340(sigma: float) -> None
 
 @pytest.mark.parametrize("wanted", [0.6, 0.75])
 def test_a_share_for_each_source_restores_any_wanted_value(wanted: float) -> None:
-    """P(0) = w / 2 + 1 - w for a clean share w, so w = 2 (1 - wanted)."""
-    w = 2 * (1 - wanted)
+    """P(0) = 1 - c / 2 for a clean share c among draws, so c = 2 (1 - wanted).
+
+    Half of q is admitted and a weight counts times that part: w and 1 - w give c = w / (w + (1 - w) / 2).
+    """
+    c = 2 * (1 - wanted)
+    w = c / (2 - c)
     shares = Shares(torch.zeros(1, dtype=torch.float64), torch.tensor([[w, 1 - w]], dtype=torch.float64))
     assert share_of_zeros(shares, True, 0.02) == pytest.approx(wanted, abs=0.004)
 
