@@ -6,7 +6,6 @@ import difflib
 import json
 import math
 import os
-import statistics
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -34,7 +33,7 @@ class JobResult(StrictModel):
     trials: dict[str, tuple[Literal[0, 1], ...]]
     """Outcome of every trial, in the order of the starts."""
     train_s_per_step: float | None
-    """Median over the log lines of the policy phase."""
+    """In the fastest stretch of the policy phase."""
     wall_s: dict[str, float]
     """Of each command, its last start only: `train`, `evaluate0`, ..."""
 
@@ -121,13 +120,17 @@ def collect_metrics(
 
 
 def s_per_step(folder: Path) -> float | None:
-    """Give the trainer's seconds a step: the median over the log lines of the policy phase."""
+    """Give the trainer's seconds a step in the fastest stretch between two log lines of the policy phase.
+
+    The fastest, because other work on the machine only ever slows a stretch: medians of jobs of equal cost
+    differed by a factor of two while the load of the machine changed.
+    """
     times = [
         1 / line["it_per_s"]
         for line in _log_lines(folder)
         if line.get("phase") == "policy" and line.get("it_per_s")
     ]
-    return statistics.median(times) if times else None
+    return min(times, default=None)
 
 
 def _log_lines(folder: Path) -> list[dict[str, Any]]:
