@@ -17,7 +17,8 @@ from ambient_policy import spectra
 from ambient_policy.manifold import Clouds, posterior_mean
 
 if TYPE_CHECKING:
-    from ambient_policy.analyse import ManifoldReport, SpectraReport
+    from ambient_policy.analyse_manifold import ManifoldReport
+    from ambient_policy.analyse_spectra import SpectraReport
 
 INK, GREY = "#1c2733", "#8a97a3"
 CLEAN, CORRUPT = "#1f6fb2", ("#d1662b", "#5a9e6f", "#8e5ea2", "#b8860b")

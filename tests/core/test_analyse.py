@@ -9,7 +9,14 @@ import numpy as np
 import pytest
 
 from ambient_policy import analyse, manifold
-from ambient_policy.analyse import ManifoldArgs, ManifoldReport, SpectraArgs, SpectraReport
+from ambient_policy.analyse_manifold import ManifoldArgs, ManifoldReport, analyse_manifold
+from ambient_policy.analyse_spectra import (
+    SpectraArgs,
+    SpectraReport,
+    analyse_spectra,
+    make_chunks,
+    read_demonstrations,
+)
 from ambient_policy.documents import read_document
 from ambient_policy.episodes import Episode, EpisodeMeta, write_episode
 from ambient_policy.errors import AmbientPolicyError, ConfigError, EpisodeError
@@ -52,7 +59,7 @@ def data(tmp_path_factory) -> tuple[Path, Path]:
 
 @pytest.fixture(scope="module")
 def report(data, tmp_path_factory) -> SpectraReport:
-    return analyse.analyse_spectra(SpectraArgs(data=data, out=tmp_path_factory.mktemp("out")))
+    return analyse_spectra(SpectraArgs(data=data, out=tmp_path_factory.mktemp("out")))
 
 
 def test_white_jitter_is_found_with_its_own_strength(report):
@@ -87,22 +94,22 @@ def test_what_noise_hides_is_where_it_exceeds_the_jitter(report):
 
 def test_units_are_those_of_the_clean_source(report, data):
     """Root mean square 0.5 of clean chunks relative to the tool, the last action repeated past the end."""
-    demonstrations = analyse.read_demonstrations(data[0])
-    chunks = analyse.make_chunks(demonstrations, 16, "tool")
+    demonstrations = read_demonstrations(data[0])
+    chunks = make_chunks(demonstrations, 16, "tool")
     rms = np.sqrt(np.mean(np.concatenate(chunks) ** 2))
     assert report.action_unit_m == pytest.approx(rms / 0.5)
     assert sum(report.sources[0].chunk_power) / 16 == pytest.approx(0.25)
     state, action = demonstrations.state[0], demonstrations.action[0]
     np.testing.assert_array_equal(chunks[0][2], action[2:18] - state[2])
     np.testing.assert_array_equal(chunks[0][-1], np.tile(action[-1] - state[-1], (16, 1)))
-    np.testing.assert_array_equal(analyse.make_chunks(demonstrations, 4, "world")[0][3], action[3:7])
+    np.testing.assert_array_equal(make_chunks(demonstrations, 4, "world")[0][3], action[3:7])
 
 
 def test_windows_with_an_invalid_action_are_left_out(data):
     """As training leaves them out: a bad label at step 5 spoils the windows that reach it."""
-    d = analyse.read_demonstrations(data[0])
+    d = read_demonstrations(data[0])
     d.valid[0][5] = False
-    chunks = analyse.make_chunks(d, 4, "tool")[0]
+    chunks = make_chunks(d, 4, "tool")[0]
     now = [t for t in range(len(d.valid[0])) if not t <= 5 <= t + 3]
     np.testing.assert_array_equal(
         chunks,
@@ -114,7 +121,7 @@ def test_windows_with_an_invalid_action_are_left_out(data):
 
 def test_a_source_compared_with_itself_differs_in_nothing(data, tmp_path):
     """Factor 1 at every level, hidden from 0 on; the names say which is which."""
-    report = analyse.analyse_spectra(SpectraArgs(data=(data[0], data[0]), out=tmp_path))
+    report = analyse_spectra(SpectraArgs(data=(data[0], data[0]), out=tmp_path))
     np.testing.assert_allclose(report.sources[1].largest_factor, 1, rtol=1e-6)
     assert report.sources[1].chunks_hidden_above == pytest.approx(0, abs=1e-6)
     assert report.sources[0].name == str(data[0])
@@ -160,7 +167,7 @@ def test_the_command_writes_what_it_found(data, tmp_path, capsys):
 def test_settings_that_cannot_work_are_refused(data, tmp_path, changes, message):
     """With the value and where to change it."""
     with pytest.raises(ConfigError, match=message):
-        analyse.analyse_spectra(SpectraArgs(**({"data": data, "out": tmp_path} | changes)))
+        analyse_spectra(SpectraArgs(**({"data": data, "out": tmp_path} | changes)))
 
 
 def test_folders_that_cannot_be_compared_are_refused(data, tmp_path):
@@ -169,12 +176,12 @@ def test_folders_that_cannot_be_compared_are_refused(data, tmp_path):
     with pytest.raises(
         EpisodeError, match="empty holds no episodes; make some with `ambient-policy collect`"
     ):
-        analyse.analyse_spectra(SpectraArgs(data=(tmp_path / "empty",), out=tmp_path))
+        analyse_spectra(SpectraArgs(data=(tmp_path / "empty",), out=tmp_path))
     fast = write(tmp_path / "fast", 2, period_s=0.05)
     with pytest.raises(
         EpisodeError, match=r"fast has 0.05 s a step and .*clean 0.1; frequencies need one period"
     ):
-        analyse.analyse_spectra(SpectraArgs(data=(data[0], fast), out=tmp_path))
+        analyse_spectra(SpectraArgs(data=(data[0], fast), out=tmp_path))
 
 
 def test_the_manifold_command_draws_the_example(tmp_path, capsys):
@@ -207,7 +214,7 @@ def test_the_manifold_command_takes_a_user_s_points(tmp_path):
         sigma_large=80.0,
         draws=50,
     )
-    report, clouds = analyse.analyse_manifold(args)
+    report, clouds = analyse_manifold(args)
     assert (report.clean_points, report.corrupt_points) == (60, 40)
     assert report.mean_distance == pytest.approx(np.linalg.norm(clean.mean(0) - corrupt.mean(0)), rel=1e-6)
     assert report.sigma_small == pytest.approx(0.12 * np.sqrt(clean.var(axis=0).sum()), rel=1e-6)
@@ -234,7 +241,7 @@ def test_manifold_arguments_that_cannot_work_are_refused(tmp_path, words, messag
 def test_reports_are_plain_json(data, tmp_path):
     """No NaN or infinity: other programs must be able to read them."""
     one = write(tmp_path / "one", 1)
-    report = analyse.analyse_spectra(SpectraArgs(data=(one,), out=tmp_path))
+    report = analyse_spectra(SpectraArgs(data=(one,), out=tmp_path))
     assert report.sources[0].alpha_error is None
     assert report.clean_halves == ()
 

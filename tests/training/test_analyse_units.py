@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from ambient_policy.analyse import SpectraArgs, analyse_spectra
+from ambient_policy.analyse_spectra import SpectraArgs, analyse_spectra
 from tests.training.conftest import write_episodes
 from training.config import load_config
 from training.data import load_data
