@@ -13,6 +13,7 @@ import math
 import subprocess
 import sys
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from ambient_policy.annotation import read_annotation
 from benchmarks.points.arms import Arm
 from benchmarks.points.distances import energy_distance, wasserstein
 from benchmarks.points.episodes import write_points
-from benchmarks.points.results import Interval, interval, write_json
+from benchmarks.points.results import Interval, interval, once, write_json
 from benchmarks.points.shapes import draw_clean, draw_corrupt, off_spiral
 
 CLEAN, CORRUPT = 150, 5000
@@ -156,11 +157,15 @@ def main(args: Args) -> None:
     measured: dict[str, dict[int, dict[str, float]]] = {}
     for seed in args.seeds:
         rng = np.random.default_rng([seed, 11])
-        rows = {"fresh clean points": compare(draw_clean(rng, GENERATED), seed)}
-        rows["corrupt points"] = compare(draw_corrupt(rng, GENERATED), seed)
+        folder = args.out / f"seed{seed}"
+        fresh, corrupt = draw_clean(rng, GENERATED), draw_corrupt(rng, GENERATED)
+        rows = {
+            "fresh clean points": once(folder / "fresh.json", partial(compare, fresh, seed)),
+            "corrupt points": once(folder / "corrupt.json", partial(compare, corrupt, seed)),
+        }
         for arm in arms():
-            if finished(run := args.out / f"seed{seed}" / arm.name):
-                rows[arm.name] = judge(run, seed)
+            if finished(run := folder / arm.name):
+                rows[arm.name] = once(run / "judged.json", partial(judge, run, seed))
         for name, row in rows.items():
             measured.setdefault(name, {})[seed] = row
         print(f"seed {seed} judged", flush=True)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from ambient_policy.noise import vp_from_sigma, vp_sample
 from benchmarks.points.arms import Arm
 from benchmarks.points.episodes import write_points
 from benchmarks.points.mixtures import Mixture, five, gaussian
-from benchmarks.points.results import Interval, interval, write_json
+from benchmarks.points.results import Interval, interval, once, write_json
 
 SIGMA_N = 0.3
 """Noise of the samples; known to the ambient arms."""
@@ -197,7 +198,8 @@ def main(args: Args) -> None:
         for arm, seed in itertools.product(arms(world), args.seeds):
             run = args.out / world / f"seed{seed}" / arm.name
             if finished(run):
-                found = judge(WORLDS[world], denoiser_of(run), seed)
+                todo = partial(judge, WORLDS[world], denoiser_of(run), seed)
+                found = once(run / "judged.json", todo)
                 curves.setdefault(arm.name, {})[seed] = found
         bias = naive_bias(WORLDS[world])
         table = summarise(curves)

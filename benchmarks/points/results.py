@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,14 @@ def write_json(file: Path, document: dict[str, Any]) -> None:
     beside = file.with_suffix(".new")
     beside.write_text(json.dumps(_short(document), indent=1, allow_nan=False) + "\n", encoding="utf-8")
     beside.replace(file)
+
+
+def once(file: Path, compute: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """Read what was computed before, or compute it and keep it; remove the file to have it done again."""
+    if not file.is_file():
+        write_json(file, compute())
+    found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+    return found
 
 
 def _short(value: Any) -> Any:
