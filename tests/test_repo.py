@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-COMMANDS = {"collect", "evaluate", "train", "export", "report", "inspect", "launch"}
+COMMANDS = {"collect", "annotate", "train", "sweep", "export", "evaluate", "analyse", "report", "inspect", "launch"}
 DOCUMENTS = ("README.md", "CONTRIBUTING.md", "docs/decisions/README.md")
 
 
