@@ -14,6 +14,7 @@ from benchmarks.points import contraction, known_noise
 from benchmarks.points.distances import energy_distance, wasserstein
 from benchmarks.points.episodes import read_points, write_points
 from benchmarks.points.mixtures import Mixture, five, gaussian
+from benchmarks.points.results import once
 from benchmarks.points.shapes import CHORDS, THICKNESS, chords, draw_clean, draw_corrupt, off_spiral, spiral
 
 WORLDS = {"five": five(), "gaussian": gaussian()}
@@ -167,6 +168,24 @@ def test_clouds_that_cannot_be_compared_are_refused(a: tuple[int, ...], b: tuple
 def test_a_cloud_smaller_than_a_batch_is_refused() -> None:
     with pytest.raises(ValueError, match="10 points are less than one batch of 1000"):
         wasserstein(np.zeros((10, 2)), np.zeros((10, 2)))
+
+
+def test_differences_to_co_training_are_taken_on_the_same_data() -> None:
+    measured = {
+        "cotrain": {seed: {"wasserstein": float(seed)} for seed in (1, 2, 3)},
+        "other": {3: {"wasserstein": 2.5}, 2: {"wasserstein": 1.5}},
+    }
+    found = contraction.summarise(measured)
+    assert found["other"]["wasserstein"][0] == pytest.approx(2.0)
+    assert found["other"]["wasserstein_over_cotrain"] == pytest.approx((-0.5, -0.5, -0.5))
+    alone = contraction.summarise({"other": {3: {"wasserstein": 2.5}}})
+    assert alone == {"other": {"wasserstein": (2.5, None, None)}}
+
+
+def test_what_was_computed_once_is_read_back(tmp_path: Path) -> None:
+    file = tmp_path / "deep" / "found.json"
+    assert once(file, lambda: {"value": 1.5}) == {"value": 1.5}
+    assert once(file, lambda: pytest.fail("computed again")) == {"value": 1.5}
 
 
 @pytest.mark.train
