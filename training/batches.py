@@ -93,16 +93,16 @@ class Batcher:
             # drawn more or less often than the others.
             sigma = sigma.sort().values
         groups = sigma.view(count, repeat)
-        windows, by_upper = self._sampler.draw(groups.amin(1), groups.amax(1), rng)
+        low, high = (sigma, sigma) if repeat == 1 else (groups.amin(1), groups.amax(1))
+        windows, by_upper = self._sampler.draw(low, high, rng)
         if not self._ambient:
             return Drawn(windows, Levels(sigma), None)
         bands = self.table.bands
-        none = torch.zeros_like(groups[:, 0])
-        sigma_n = torch.where(by_upper, bands.sigma_n[windows], none)
+        sigma_n = bands.sigma_n[windows] * by_upper
         each = sigma_n.repeat_interleave(repeat)
         bound = bands.bound[windows].repeat_interleave(repeat)
         levels = Levels(sigma, each, rescaling(sigma, each, bound))
-        return Drawn(windows, levels, torch.where(by_upper, bands.contraction[windows], none))
+        return Drawn(windows, levels, bands.contraction[windows] * by_upper)
 
     def collect(self, drawn: Drawn, rng: torch.Generator) -> Batch:
         """Collect the samples of a draw, brought to their sigma_n."""

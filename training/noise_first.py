@@ -54,15 +54,21 @@ class NoiseFirstSampler:
         self.shares = shares
         self._counts = torch.tensor(counts, dtype=torch.float64, device=sigma_min.device).clamp(min=1)
         self._starts: list[tuple[Tensor, Tensor]] = []
-        self._rows: list[Tensor] = []
+        sorted_rows: list[Tensor] = []
         first = 0
         for count in counts:
             rows = torch.arange(first, first + count, device=sigma_min.device)
             above, upper = _ordered(sigma_min[rows], rows, torch.isfinite(sigma_min[rows]))
             below, lower = _ordered(-sigma_max[rows], rows, sigma_max[rows] > 0)
             self._starts.append((above, below))
-            self._rows.append(torch.cat([upper, lower]))
+            sorted_rows += [upper, lower]
             first += count
+        # Of every source all that its upper bands admit anywhere, then all that its lower bands do.
+        self._rows = torch.cat([*sorted_rows, sorted_rows[0].new_zeros(1)])
+        sizes = torch.tensor([[len(above), len(below)] for above, below in self._starts])
+        before = sizes.flatten().cumsum(0).view(-1, 2) - sizes
+        self._first_upper, self._first_lower = before.to(sigma_min.device).unbind(1)
+        self._any_lower = bool(sizes[:, 1].any())
 
     def admissible(self, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
         """Count the windows of each source that teach all levels from low (B,) to high (B,).
@@ -71,8 +77,11 @@ class NoiseFirstSampler:
             band ends where the upper one begins, or before.
         """
         upper = [torch.searchsorted(above, low, right=False) for above, _ in self._starts]
+        counts = torch.stack(upper, dim=1)
+        if not self._any_lower:
+            return counts, torch.zeros_like(counts)
         lower = [torch.searchsorted(below, -high, right=True) for _, below in self._starts]
-        return torch.stack(upper, dim=1), torch.stack(lower, dim=1)
+        return counts, torch.stack(lower, dim=1)
 
     def draw(self, low: Tensor, high: Tensor, rng: torch.Generator) -> tuple[Tensor, Tensor]:
         """Draw one window for each pair of levels low <= high (B,), which differ when draws share a window.
@@ -96,13 +105,10 @@ class NoiseFirstSampler:
         # The product can round up to the count itself.
         within = torch.minimum(torch.floor(u[1] * count), count - 1).long()
         by_upper = within < first
-        windows = torch.zeros_like(within)
-        for index, (rows, (above, _)) in enumerate(zip(self._rows, self._starts, strict=True)):
-            if len(rows):
-                # In `rows` the lower bands follow all upper ones, not only those admissible here.
-                at = torch.where(by_upper, within, within - first + len(above))
-                windows = torch.where(source == index, rows[at.clamp(max=len(rows) - 1)], windows)
-        return windows, by_upper
+        at = torch.where(
+            by_upper, self._first_upper[source] + within, self._first_lower[source] + within - first
+        )
+        return self._rows[at], by_upper
 
 
 def _ordered(values: Tensor, rows: Tensor, keep: Tensor) -> tuple[Tensor, Tensor]:
