@@ -39,10 +39,11 @@ class Args:
     """An action's receptive field is the crop from which it is guessed this little worse, relatively."""
     observed: bool = False
     """Let the classifier see the observed low-dimensional state as well."""
-    folds: int = 2
+    folds: int = 5
     """Classifiers, each of which scores the episodes that it was not trained on."""
-    steps: int = 3000
-    """Training steps of each classifier."""
+    steps: int = 2000
+    """Most training steps of each classifier; at every level it is used after as many as held-out episodes
+    call for."""
     batch: int = 512
     """Samples a step, half of them clean."""
     width: int = 128

@@ -107,6 +107,7 @@ def annotate(
             "scores": dataclasses.asdict(scoring),
             "classifier": dataclasses.asdict(classifier),
             "calibration": [judged.whole.calibration.round(5).tolist() for judged in found],
+            "steps": [judged.whole.steps.tolist() for judged in found],
         },
         accuracy=tuple(np.mean([judged.whole.accuracy for judged in found], axis=0).clip(0, 1).tolist()),
         receptive_field=() if lengths is None else tuple(lengths.tolist()),

@@ -8,7 +8,7 @@ Memorising also biases what a classifier says of new windows: both classes look 
 the clean windows it knows. The Bayes classifier has E_p[c] + E_q[c] = 1 at every level. Held-out windows of
 both classes are therefore used to correct each level's logits to a logit + b, fitted by balanced logistic
 regression (Platt 1999). Classes that cannot be told apart get a = 0, b = 0: probability 0.5, whatever was
-memorised.
+memorised. The same windows decide, level by level, after which part of its training a classifier is used.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class ScoreSettings:
     the noise, which then cancels.
     """
 
-    folds: int = 2
+    folds: int = 5
     draws: int = 2
     calibrate: bool = True
 
@@ -55,12 +55,14 @@ class Scores:
     Attributes:
         clean, corrupt: (W, G) float32 for the windows of each class.
         accuracy: (G,) balanced, on single draws; calibration: (2, G) slope and offset of the logits.
+        steps: (G,) training steps of the snapshot that was used at each level.
     """
 
     clean: np.ndarray
     corrupt: np.ndarray
     accuracy: np.ndarray
     calibration: np.ndarray
+    steps: np.ndarray
 
 
 def deal_folds(episode: np.ndarray, folds: int, rng: np.random.Generator) -> np.ndarray:
@@ -118,12 +120,12 @@ def cross_fit(
     scorer = _Scorer(nets, grid, crop, settings.draws, rng)
     calibration = np.stack([np.ones(len(grid)), np.zeros(len(grid))])
     if settings.calibrate:
-        held_out = []
-        for pool, part in zip(pools, folds, strict=True):
-            some = dealer.permutation(len(pool.episode))[:CALIBRATION_WINDOWS]
-            pick = torch.as_tensor(some, device=device)
-            held_out.append(scorer.logits(pool.samples.select(pick), part[pick]))
-        calibration = fit_calibration(held_out[0], held_out[1])
+        picks = [
+            torch.as_tensor(dealer.permutation(len(p.episode))[:CALIBRATION_WINDOWS], device=device)
+            for p in pools
+        ]
+        held_out = [(p.samples.select(k), f[k]) for p, f, k in zip(pools, folds, picks, strict=True)]
+        calibration = scorer.choose(held_out, lambda done, of: advance("calibration", done, of))
     total, done, means, right = sum(len(p.episode) for p in pools), 0, [], []
     for pool, dealt, is_clean in zip(pools, folds, (True, False), strict=True):
         mean = np.empty((len(pool.episode), len(grid)), np.float32)
@@ -138,15 +140,16 @@ def cross_fit(
             advance("scoring", done, total)
         means.append(mean)
         right.append(hits / len(mean))
-    return Scores(means[0], means[1], (right[0] + right[1]) / 2, calibration)
+    steps = np.round(np.array(classifier.snapshots) * classifier.steps).astype(int)[scorer.choice]
+    return Scores(means[0], means[1], (right[0] + right[1]) / 2, calibration, steps)
 
 
 class _Scorer:
-    """Logits of held-out windows, (draws, W, G)."""
+    """Logits of held-out windows, (draws, W, G), from `nets[fold][snapshot]`."""
 
     def __init__(
         self,
-        nets: list[ChunkClassifier],
+        nets: list[list[ChunkClassifier]],
         grid: Tensor,
         crop: Tensor | None,
         draws: int,
@@ -155,22 +158,42 @@ class _Scorer:
         self.nets, self.grid, self.crop, self.draws, self.rng = nets, grid, crop, draws, rng
         # Activations of 1024 chunks stay in a core's cache.
         self.chunk = 1024 if grid.device.type == "cpu" else 16384
+        self.choice = np.full(len(grid), len(nets[0]) - 1)
+
+    def choose(
+        self, held_out: list[tuple[Samples, Tensor]], advance: Callable[[int, int], None]
+    ) -> np.ndarray:
+        """Use the snapshot of least loss at every level from now on, and give its calibration (2, G)."""
+        fits, losses, count = [], [], len(self.nets[0])
+        for snapshot in range(count):
+            self.choice[:] = snapshot
+            clean, corrupt = (self.logits(*part) for part in held_out)
+            fits.append(fit_calibration(clean, corrupt))
+            slope, offset = fits[-1]
+            parts = [
+                np.logaddexp(0, sign * (slope * g + offset)).mean(axis=(0, 1))
+                for sign, g in ((-1, clean), (1, corrupt))
+            ]
+            losses.append(parts[0] + parts[1])
+            advance(snapshot + 1, count)
+        self.choice = np.argmin(losses, axis=0)
+        return np.stack(fits)[self.choice, :, np.arange(len(self.grid))].T
 
     @torch.no_grad()
     def logits(self, samples: Samples, fold: Tensor) -> np.ndarray:
         out = np.empty((self.draws, len(samples), len(self.grid)), np.float32)
-        for number, net in enumerate(self.nets):
+        for number, nets in enumerate(self.nets):
             index = torch.nonzero(fold == number)[:, 0]
             for piece in index.split(self.chunk):
                 rows = piece.cpu().numpy()
-                out[:, rows] = self._of(net, samples.select(piece)).cpu().numpy()
+                out[:, rows] = self._of(nets, samples.select(piece)).cpu().numpy()
         return out
 
-    def _of(self, net: ChunkClassifier, samples: Samples) -> Tensor:
+    def _of(self, nets: list[ChunkClassifier], samples: Samples) -> Tensor:
         chunk, state = samples.chunk[None], samples.state[None]
         per_level = []
         for level in range(len(self.grid)):
-            sigma, draws = self.grid[level : level + 1], []
+            sigma, net, draws = self.grid[level : level + 1], nets[self.choice[level]], []
             for _ in range(self.draws // 2):
                 noise = sigma * torch.randn(chunk.shape, generator=self.rng, device=chunk.device)
                 for x in (chunk + noise, chunk - noise):

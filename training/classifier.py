@@ -9,6 +9,7 @@ the noise.
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -30,8 +31,11 @@ class ClassifierSettings:
 
     width: int = 128
     depth: int = 2
-    steps: int = 3000
+    steps: int = 2000
     """Updates; half of every batch is clean, half corrupt, whatever their numbers."""
+    snapshots: tuple[float, ...] = (0.05, 0.15, 0.4, 1.0)
+    """Parts of the training after which a copy is kept. At low noise a classifier may go on learning features
+    of motion or have begun to memorise; which, is seen on held-out episodes only."""
     batch: int = 512
     lr: float = 1e-3
     weight_decay: float = 0.05
@@ -117,11 +121,12 @@ class ChunkClassifier(nn.Module):
         """
         spread = torch.rsqrt(self.signal + self.gain * sigma[:, None, None] ** 2)
         parts = self._differences(x) * spread[:, None]
-        inputs = [parts.flatten(2), state]
         if mask is not None:
             first = mask[..., 1:] & mask[..., :-1]
             seen = torch.cat([mask, first, first[..., 1:] & first[..., :-1]], dim=-1)
-            inputs = [(parts * seen[..., None]).flatten(2), state, mask.float()]
+            parts = parts * seen[..., None]
+        flat = parts.flatten(2)
+        inputs = [flat, state] if mask is None else [flat, state, mask.float()]
         h = self.enter(torch.cat(inputs, dim=-1))
         angles = (sigma.log() / 4)[:, None] * self.frequencies
         embedding = self.level(torch.cat([angles.sin(), angles.cos()], dim=-1))
@@ -151,8 +156,10 @@ def train_classifier(
     rng: torch.Generator,
     lengths: Tensor | None = None,
     advance: Callable[[int], None] = lambda step: None,
-) -> ChunkClassifier:
+) -> list[ChunkClassifier]:
     """Train on noise levels drawn log-uniformly over the grid, and return the averaged weights.
+
+    The list has one network a snapshot, in order.
 
     Args:
         sigmas: (G,) increasing grid. lengths: (G,) actions shown at each level, for crops.
@@ -171,6 +178,7 @@ def train_classifier(
         net.parameters(), lr=settings.lr, weight_decay=settings.weight_decay, fused=True
     )
     levels, half = LEVELS, max(1, settings.batch // (2 * LEVELS))
+    kept, when = [], [max(1, round(part * settings.steps)) for part in settings.snapshots]
     label = torch.tensor([1.0] * half + [0.0] * half, device=device).expand(levels, -1)
     low, span = sigmas[0].log(), (sigmas[-1] / sigmas[0]).log()
     for step in range(1, settings.steps + 1):
@@ -197,10 +205,11 @@ def train_classifier(
         nn.utils.clip_grad_norm_(net.parameters(), 1.0)
         optimizer.step()
         ema.update(net, step)
+        kept += [copy.deepcopy(ema.net)] * when.count(step)
         advance(step)
     if not torch.isfinite(loss):
         raise TrainingError(f"the classifier diverged (loss {loss.item()}); annotate with a lower --lr")
-    return ema.net
+    return kept
 
 
 def _schedule(step: int, warmup: int, steps: int) -> float:
