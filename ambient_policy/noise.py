@@ -72,9 +72,7 @@ class Preconditioning(NamedTuple):
     noise: np.ndarray
 
 
-def preconditioning(
-    sigma: float | np.ndarray, sigma_data: float, prediction: str = "x0"
-) -> Preconditioning:
+def preconditioning(sigma: float | np.ndarray, sigma_data: float, prediction: str = "x0") -> Preconditioning:
     """Scale the network so that its input and its target have unit variance at every noise level.
 
     Args:

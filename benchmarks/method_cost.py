@@ -1,6 +1,6 @@
-"""What each method costs: a training step as a ratio to clean-only, and the share of a step that draws windows.
+"""What each method costs: a training step as a ratio to clean-only, and the part of it that draws windows.
 
-    OMP_NUM_THREADS=1 .venv/bin/python benchmarks/method_cost.py CONFIG --data CLEAN CORRUPT --annotation TABLE
+    OMP_NUM_THREADS=1 python benchmarks/method_cost.py CONFIG --data CLEAN CORRUPT --annotation TABLE
 
 Steps of all methods are taken in turn, so that whatever else the machine does falls on all of them alike.
 """

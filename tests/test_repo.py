@@ -13,7 +13,17 @@ from pathlib import Path
 import pytest
 import yaml
 
-COMMANDS = {"collect", "annotate", "train", "sweep", "export", "evaluate", "analyse", "report", "inspect", "launch"}
+COMMANDS = {
+    "analyse",
+    "annotate",
+    "collect",
+    "evaluate",
+    "export",
+    "inspect",
+    "launch",
+    "report",
+    "sweep",
+} | {"train"}
 DOCUMENTS = ("README.md", "CONTRIBUTING.md", "docs/decisions/README.md")
 
 

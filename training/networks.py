@@ -49,8 +49,8 @@ class DenoiserConfig(StrictModel):
     condition: Count = 256
     """Width of the vector that observation and noise level are mixed into."""
     waves: Annotated[int, pydantic.Field(ge=0, le=8)] = 0
-    """Octaves of sines and cosines of the newest state that are told beside it (Tancik et al. 2020): for tasks
-    where what to do changes sharply from place to place, such as beside the wall of a maze."""
+    """Octaves of sines and cosines of the newest state that are told beside it (Tancik et al. 2020): for
+    tasks where what to do changes sharply from place to place, such as beside the wall of a maze."""
 
     @pydantic.model_validator(mode="after")
     def _check(self) -> DenoiserConfig:

@@ -125,7 +125,7 @@ def test_sizes_that_cannot_work_are_refused():
     with pytest.raises(ConfigError, match=r"network.encoder.feature: unknown key; did you mean `features`"):
         load_config("smoke", (), ("network.encoder.feature=3",))
     with pytest.raises(
-        ConfigError, match=r"no training config at pusing; .* did you mean `pushing`\? known: pushing, pushing_gpu, smoke"
+        ConfigError, match=r"no training config at pusing; .* did you mean `pushing`\? known: pushing, push"
     ):
         load_config("pusing")
     with pytest.raises(ConfigError, match=r"--data names 2 folder\(s\) and the config has 1 sources"):
