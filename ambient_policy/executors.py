@@ -15,7 +15,7 @@ import os
 import socket
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from typing import Any, Generic, Literal, TypeVar
@@ -63,11 +63,12 @@ def run_jobs(
     executor: ExecutorName = "local",
     workers: int = 2,
     ray: RaySettings | None = None,
-) -> Iterator[Finished[Item, Result]]:
+) -> Generator[Finished[Item, Result], None, None]:
     """Yield how the job of every item ended, in the order in which they end.
 
-    A job that raises stops no other. Closing the iterator, or an interrupt, starts no further job, tells the
-    running ones to stop and waits for them.
+    A job that raises stops no other. Closing the generator starts no further job, tells the running ones to
+    stop and waits for them; so does an interrupt that arrives inside it. One that arrives in the caller's loop
+    does not reach it: use `with contextlib.closing(run_jobs(...)) as results`.
 
     Args:
         workers: most jobs at a time, 1 or more; under Ray over all machines together.
@@ -88,11 +89,11 @@ def run_jobs(
 
 def _run_local(
     job: Callable[[Item, Stop], Result], items: list[Item], workers: int
-) -> Iterator[Finished[Item, Result]]:
+) -> Generator[Finished[Item, Result], None, None]:
     stop = threading.Event()
     pool = ThreadPoolExecutor(workers, thread_name_prefix="job")
-    futures = {pool.submit(job, item, stop.is_set): item for item in items}
     try:
+        futures = {pool.submit(job, item, stop.is_set): item for item in items}
         for future in as_completed(futures):
             error = future.exception()
             yield Finished(futures[future], None if error else future.result(), error)
@@ -156,7 +157,7 @@ def _run_ray(
     items: list[Item],
     workers: int,
     settings: RaySettings,
-) -> Iterator[Finished[Item, Result]]:
+) -> Generator[Finished[Item, Result], None, None]:
     ray = connection.ray
     task = ray.remote(num_cpus=settings.cpus, num_gpus=settings.gpus, max_retries=settings.retries)(_call)
     queue, running = deque(items), dict[Any, Item]()

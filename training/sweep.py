@@ -141,13 +141,15 @@ def sweep(
         if todo:
             pack_data(plan)
         failed = []
-        results = run_jobs(run_job, todo, executor=executor, workers=workers, ray=ray)
-        for ended in track(results, plan.name, len(jobs), skipped):
-            status, message = _judge(ended.result, ended.error)
-            minutes = ended.result.wall_s / 60 if ended.result else 0.0
-            console.print(f"{ended.item.name} {status} after {minutes:.1f} min", markup=False, soft_wrap=True)
-            if status != "finished":
-                failed.append((ended.item, message))
+        running = run_jobs(run_job, todo, executor=executor, workers=workers, ray=ray)
+        with contextlib.closing(running) as results:
+            for ended in track(results, plan.name, len(jobs), skipped):
+                status, message = _judge(ended.result, ended.error)
+                minutes = ended.result.wall_s / 60 if ended.result else 0.0
+                line = f"{ended.item.name} {status} after {minutes:.1f} min"
+                console.print(line, markup=False, soft_wrap=True)
+                if status != "finished":
+                    failed.append((ended.item, message))
     return SweepOutcome(len(todo) - len(failed), skipped, tuple(failed))
 
 

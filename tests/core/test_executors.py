@@ -72,14 +72,14 @@ def test_a_caller_who_leaves_stops_running_jobs_and_starts_no_more():
     seen: list[tuple[int, bool]] = []
 
     def job(item: int, stop: Callable[[], bool]) -> None:
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 60
         while item > 0 and not stop() and time.monotonic() < deadline:
             time.sleep(0.01)
         seen.append((item, stop()))
 
     jobs = run_jobs(job, range(5), workers=2)
     assert next(jobs).item == 0
-    jobs.close()  # type: ignore[attr-defined]
+    jobs.close()
     assert sorted(seen)[0] == (0, False)
     assert sorted(seen)[1:] == [(1, True), (2, True)], "two were running; the rest must not start"
 
@@ -217,10 +217,10 @@ def test_a_caller_who_leaves_cancels_jobs_on_ray(two_nodes, tmp_path):
 
     jobs = run_jobs(make(str(tmp_path)), range(4), executor="ray", workers=2)
     assert next(jobs).item == 0
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 120
     while not (tmp_path / "started1").exists() and time.monotonic() < deadline:
         time.sleep(0.05)
-    jobs.close()  # type: ignore[attr-defined]
+    jobs.close()
     assert (tmp_path / "cancelled1").exists()
     assert not (tmp_path / "started3").exists()
 
@@ -265,7 +265,7 @@ def test_a_machine_that_goes_down_gives_its_jobs_to_the_others(two_nodes, tmp_pa
         return job
 
     def pull_the_plug() -> None:
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 120
         while len(list(tmp_path.glob("[01]-*"))) < 2 and time.monotonic() < deadline:
             time.sleep(0.05)
         two_nodes.remove_node(two_nodes.second, allow_graceful=False)
