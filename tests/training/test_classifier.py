@@ -39,7 +39,7 @@ def logits(net: ChunkClassifier, chunk: torch.Tensor, sigma: float, mask: object
 @pytest.fixture(scope="module")
 def trained() -> ChunkClassifier:
     rng = torch.Generator().manual_seed(0)
-    return train_classifier(samples(4000), samples(4000, 1.0, seed=1), GRID, SMALL, rng)
+    return train_classifier(samples(4000), samples(4000, 1.0, seed=1), GRID, SMALL, rng)[-1]
 
 
 def test_it_learns_the_bayes_logit(trained: ChunkClassifier) -> None:
@@ -83,7 +83,7 @@ def test_a_cropped_classifier_sees_its_crop_only() -> None:
     rng = torch.Generator().manual_seed(0)
     settings = dataclasses.replace(SMALL, steps=30)
     lengths = torch.full((len(GRID),), 3)
-    net = train_classifier(samples(500), samples(500, 1.0, seed=1), GRID, settings, rng, lengths)
+    (*_, net) = train_classifier(samples(500), samples(500, 1.0, seed=1), GRID, settings, rng, lengths)
     x = samples(40).chunk
     mask = torch.zeros(1, 40, 6, dtype=torch.bool)
     mask[..., 2:5] = True
@@ -114,12 +114,25 @@ def test_the_same_generator_gives_the_same_weights_and_leaves_torch_alone() -> N
     nets = [
         train_classifier(
             samples(50), samples(50, 1.0, seed=1), GRID, settings, torch.Generator().manual_seed(4)
-        )
+        )[-1]
         for _ in range(2)
     ]
     torch.testing.assert_close(torch.rand(3), untouched, rtol=0, atol=0)
     for a, b in zip(nets[0].parameters(), nets[1].parameters(), strict=True):
         torch.testing.assert_close(a, b, rtol=0, atol=0)
+
+
+def test_snapshots_are_earlier_states_of_the_same_training() -> None:
+    settings = dataclasses.replace(SMALL, steps=20, snapshots=(0.25, 1.0))
+
+    def train(chosen: ClassifierSettings) -> list[ChunkClassifier]:
+        rng = torch.Generator().manual_seed(4)
+        return train_classifier(samples(50), samples(50, 1.0, seed=1), GRID, chosen, rng)
+
+    early, late = train(settings)
+    (only,) = train(dataclasses.replace(settings, snapshots=(1.0,)))
+    torch.testing.assert_close(late.state_dict(), only.state_dict(), rtol=0, atol=0)
+    assert (early.enter.weight != late.enter.weight).any()
 
 
 def test_training_that_cannot_work_is_an_error() -> None:
