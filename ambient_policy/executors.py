@@ -67,8 +67,8 @@ def run_jobs(
     """Yield how the job of every item ended, in the order in which they end.
 
     A job that raises stops no other. Closing the generator starts no further job, tells the running ones to
-    stop and waits for them; so does an interrupt that arrives inside it. One that arrives in the caller's loop
-    does not reach it: use `with contextlib.closing(run_jobs(...)) as results`.
+    stop and waits for them; so does an interrupt that arrives inside it. One that arrives in the caller's
+    loop does not reach it: use `with contextlib.closing(run_jobs(...)) as results`.
 
     Args:
         workers: most jobs at a time, 1 or more; under Ray over all machines together.
