@@ -343,3 +343,39 @@ def test_state_that_the_episodes_lack_is_refused(folders):
         TrainingError, match=r"state.goal needs 2 numbers a step and .* they have action, priv"
     ):
         load_data(config, CPU)
+
+
+def test_a_window_in_its_lower_band_is_taken_as_it_is(folders, tmp_path):
+    """Ambient target and both bands: below sigma_max there is no prior noise, and none is added."""
+    config = config_of(folders, "ambient_locality", "data.sources.1.target={kind: ambient}")
+    table = annotate(tmp_path / "table", config)
+    # Levels from the table do not overlap per window there; here every corrupt window gets both bands.
+    data = with_band(
+        load_data(
+            config.model_copy(update={"data": config.data.model_copy(update={"annotation": str(table)})}), CPU
+        ),
+        sigma_min=0.5,
+        sigma_max=0.2,
+        sigma_n=0.5,
+        contraction=0.5,
+    )
+    batcher, rng = Batcher(data, data.train, config), torch.Generator().manual_seed(0)
+    drawn = batcher.draw(4000, rng)
+    added = (batcher.collect(drawn, rng).chunk - batcher.gather(drawn.windows, None).chunk).abs().amax((1, 2))
+    corrupt, low = drawn.windows >= data.train.counts[0], drawn.levels.sigma <= 0.2
+    assert int((corrupt & low).sum()) > 100
+    assert float(drawn.levels.sigma_n[corrupt & low].max()) == 0
+    assert float(added[corrupt & low].max()) == 0
+    assert drawn.levels.sigma_n[corrupt & ~low].unique().tolist() == [0.5]
+    assert float(added[corrupt & ~low].min()) > 0
+
+
+def test_corrupt_only_learns_from_corrupt_windows_in_the_units_of_the_clean_ones(folders):
+    alone, both = config_of(folders, "corrupt_only"), config_of(folders, "cotrain")
+    data = load_data(alone, CPU)
+    assert data.train.counts[0] == 0
+    assert sum(data.validation.counts[1:]) == 0
+    expected = load_data(both, CPU).normalization
+    np.testing.assert_array_equal(data.normalization.action.scale, expected.action.scale)
+    frames = data.caches[0].meta.steps
+    assert int(data.train_frames.min()) >= frames, "the pretext must not learn from clean frames either"
