@@ -94,6 +94,8 @@ def test_crops_hold_their_index_and_are_nested() -> None:
         for length, crop in enumerate(crops, start=1):
             assert 0 <= crop.start <= index < crop.stop <= 7
             assert crop.stop - crop.start == length
+            if crop.start > 0 and crop.stop < 7:
+                assert index - crop.start == (length - 1) // 2, "away from the ends it lies in the middle"
         for inner, outer in pairwise(crops):
             assert outer.start <= inner.start
             assert inner.stop <= outer.stop
