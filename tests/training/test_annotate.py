@@ -99,6 +99,32 @@ def test_episodes_are_dealt_whole_and_evenly() -> None:
         deal_folds(episode, 8, np.random.default_rng(0))
 
 
+def test_opposite_draws_cancel_what_is_linear_in_the_noise(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a logit linear in x, slight against 1, the mean over a pair is that of the chunk without noise."""
+
+    class Linear(torch.nn.Module):
+        horizon = HORIZON
+
+        def forward(self, x: torch.Tensor, sigma: torch.Tensor, state: object, mask: object) -> torch.Tensor:
+            return 1e-3 * x.sum(dim=(-1, -2))
+
+    monkeypatch.setattr(scoring_module, "train_classifier", lambda *_: [Linear()] * 4)
+    clean, corrupt = pool(4, 5, 0, 1.0, 0), pool(4, 5, 1, 1.0, 1)
+    raw = ScoreSettings(folds=2, calibrate=False)
+    scores = cross_fit(clean, corrupt, np.array([1.0, 10.0]), SMALL, raw, 0)
+    exact = sigmoid(1e-3 * corrupt.samples.chunk.sum(dim=(1, 2)).numpy())
+    np.testing.assert_allclose(scores.corrupt, np.stack([exact, exact], 1), atol=1e-5)
+
+
+def test_impossible_draws_and_folds_are_refused() -> None:
+    clean, corrupt = pool(4, 5, 0, 1.0, 0), pool(4, 5, 1, 1.0, 1)
+    for draws in (1, 3, 0):
+        with pytest.raises(TrainingError, match=f"draws is {draws}, needs an even number"):
+            cross_fit(clean, corrupt, GRID, SMALL, ScoreSettings(draws=draws), 0)
+    with pytest.raises(TrainingError, match="folds is 0"):
+        cross_fit(clean, corrupt, GRID, SMALL, ScoreSettings(folds=0), 0)
+
+
 # --- calibration
 
 
@@ -172,6 +198,25 @@ def test_an_unbalanced_classifier_never_crosses(
     assert levels_of(exact) == np.inf
     assert levels_of(exact, 0.45) == np.inf
     assert scores.corrupt.mean(axis=0)[-1] == pytest.approx(0.5, abs=0.01)
+
+
+def test_equal_sources_teach_everything_but_only_once_memorising_is_undone() -> None:
+    """Few clean windows of many entries: unseen ones look corrupt to a classifier that knows the others."""
+    clean, corrupt = pool(20, 4, 0, 0.3, 0), pool(200, 4, 0, 0.3, 1)
+    settings = dataclasses.replace(SMALL, steps=300)
+    raw, corrected = (
+        cross_fit(clean, corrupt, GRID, settings, ScoreSettings(folds=2, calibrate=c), 0)
+        for c in (False, True)
+    )
+    assert raw.corrupt.mean(axis=0)[0] < 0.4, "nothing was memorised, so the test has lost its point"
+    assert levels_of(raw.corrupt.mean(axis=0)) > 0
+    mean = corrected.corrupt.mean(axis=0)
+    np.testing.assert_allclose(mean, 0.5, atol=0.015)
+    assert levels_of(mean, 0.02) == 0
+    # What is left is the chance of eighty clean windows, and much less than what memorising did.
+    shares = [np.mean(levels_of(scores.corrupt) == 0) for scores in (raw, corrected)]
+    assert shares[0] < 0.2
+    assert shares[1] > 0.6
 
 
 def test_the_snapshot_is_the_one_that_tells_unseen_windows_apart(monkeypatch: pytest.MonkeyPatch) -> None:
