@@ -114,13 +114,16 @@ def _make_job(
 
 def _describe(plan: Plan, arm: Arm, digests: Mapping[str, str]) -> dict[str, Any]:
     """Give everything that decides an arm's results, as flat JSON values; paths count by their content."""
-    sources = resolve(arm, plan.seeds[0]).data.sources
+    data = resolve(arm, plan.seeds[0]).data
     described: dict[str, Any] = dict(_flatten(read_yaml(_file(arm.config, CONFIGS)), "config"))
     for preset in arm.presets:
         described |= dict(_flatten(read_yaml(_file(preset, METHODS)), f"preset {preset}"))
     described |= {f"set {key}": value for key, value in arm.settings.items()}
-    described |= {f"data.{i}": digests[s.path] for i, s in enumerate(sources) if s.used and s.path in digests}
-    described["annotation"] = None if arm.annotation is None else _folder_digest(Path(arm.annotation))
+    described |= {
+        f"data.{i}": digests[s.path] for i, s in enumerate(data.sources) if s.used and s.path in digests
+    }
+    annotation = None if arm.annotation is None else _folder_digest(Path(arm.annotation))
+    described["annotation"] = annotation if data.needs_annotation else None
     described |= {f"evaluate.{index}": template for index, template in enumerate(plan.evaluate)}
     return json.loads(json.dumps(described))
 

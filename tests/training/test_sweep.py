@@ -309,6 +309,20 @@ def test_the_shipped_presets_make_jobs_of_the_trainer(bench, demos):
     assert {key for key in jobs[0].settings if key.startswith("data.")} == {"data.0"}
 
 
+def test_a_new_annotation_changes_only_the_arms_that_use_it(bench, demos, tmp_path):
+    table = tmp_path / "ann"
+    table.mkdir()
+    (table / "annotation.json").write_text("{}")
+    arms = [{"name": "a", "preset": "cotrain"}, {"name": "b", "preset": "ambient_per_dataset"}]
+    data = {"clean": str(demos), "corrupt": str(demos)}
+    plan = bench.plan(arms=arms, data=data, seeds=[0], annotation=str(table))
+    before = {job.arm: job.settings_hash for job in make_jobs(plan, bench.out)}
+    (table / "annotation.json").write_text("{ }")
+    after = {job.arm: job.settings_hash for job in make_jobs(plan, bench.out)}
+    assert before["a"] == after["a"]
+    assert before["b"] != after["b"]
+
+
 def test_the_plan_in_the_documentation_is_one(root, tmp_path, monkeypatch):
     text = (root / "docs" / "sweep.md").read_text().partition("```yaml\n")[2].partition("```")[0]
     (tmp_path / "plan.yaml").write_text(text)
