@@ -85,8 +85,8 @@ class NetworkConfig(StrictModel):
 
     preset: Literal["small", "dit", "resnet18-unet"] = "small"
     frame: Literal["world", "object"] = "world"
-    """`object`: denoise in the frame of the object, placed by the pose that the pretext head sees. For tasks
-    whose physics does not care where the object lies; needs the pretext."""
+    """`object`: denoise in the frame of the object, placed by the pose that the pretext head sees, or that
+    `object_pose` tells. For tasks whose physics does not care where the object lies."""
     prediction: Literal["x0", "eps"] = "x0"
     """What the raw output is scaled to: Karras' mixture around x0, or the noise (DDPM's parametrisation)."""
     encoder: EncoderConfig = EncoderConfig()
@@ -188,6 +188,9 @@ class TrainConfig(StrictModel):
     """Empty: a policy from numbers alone."""
     state: dict[str, Count] = pydantic.Field(default_factory=dict)
     """Further arrays of an episode that the policy is told at every step, and their sizes: {goal: 2}."""
+    object_pose: str | None = None
+    """Array of an episode with x, y [m] and yaw [rad] of the object, for a policy that is told where it is;
+    it places the frame of `network.frame: object`, too. For benchmarks: a robot has no such array."""
     data: DataConfig = DataConfig()
     windows: WindowsConfig = WindowsConfig()
     action: ActionConfig = ActionConfig()
@@ -223,8 +226,11 @@ class TrainConfig(StrictModel):
             )
         if self.features == "cached" and self.pretrain.steps == 0:
             raise ValueError("features: cached freezes the encoder, so pretrain.steps must be more than 0")
-        if self.network.frame == "object" and self.pretrain.steps == 0:
-            raise ValueError("network.frame: object needs the pretext, so pretrain.steps must be more than 0")
+        if self.network.frame == "object" and self.pretrain.steps == 0 and self.object_pose is None:
+            raise ValueError(
+                "network.frame: object needs to know where the object is: set pretrain.steps above 0 to see "
+                "it, or object_pose to be told"
+            )
         if self.features == "cached" and self.aux_pose_weight > 0:
             raise ValueError("features: cached freezes the encoder; set aux_pose_weight to 0")
         if self.diffusion.sigma_min >= self.diffusion.sigma_max:

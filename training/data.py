@@ -36,9 +36,9 @@ class Normalization:
     """How numbers enter and leave the network.
 
     Attributes:
-        state: of the tool's position in the world [m], to [-1, 1].
+        state: of the tool's position in the world [m], to [-1, 1], and of whatever else is told.
         action: of actions as the network sees them [m]; standard deviation `sigma_data` afterwards.
-        pose_offset: (2,) m, centre of the slider positions, for the pretext only.
+        pose_offset: (2,) m, centre of the object's positions, for the pretext and a pose that is told.
     """
 
     state: Normalizer
@@ -143,7 +143,9 @@ def load_data(config: TrainConfig, device: torch.device, cache_root: Path | None
     caches = tuple(open_or_build(s.path, config.cameras, cache_root) for s in sources)
     _check_alike(caches, config)
     offsets = np.cumsum([0, *(cache.meta.steps for cache in caches)])
-    low = {key: np.concatenate([c.lowdim[key] for c in caches]) for key in ("state", "action", *config.state)}
+    told = () if config.object_pose is None else (config.object_pose,)
+    keys = ("state", "action", *config.state, *told)
+    low = {key: np.concatenate([c.lowdim[key] for c in caches]) for key in keys}
     seen = np.concatenate([low[key].reshape(len(low[key]), -1) for key in ("state", *config.state)], axis=1)
     splits = _split(config, sources, caches, offsets)
     train, held_out = [part.train for part in splits], [part.validation for part in splits]
@@ -160,6 +162,10 @@ def load_data(config: TrainConfig, device: torch.device, cache_root: Path | None
     check_coverage(bands, sources, config.diffusion)
     train_frames = np.concatenate([part.train_frames for part in splits])
     normalization = _fit(config, low, seen, [part.fitted for part in splits], caches)
+    state = normalization.state.apply(seen)
+    if config.object_pose is not None:
+        told_pose = pose_entries(low[config.object_pose], normalization.pose_offset)
+        state = np.concatenate([state, told_pose], axis=1)
     if config.data.needs_annotation and annotation is not None:
         check_units(str(config.data.annotation), annotation[0], normalization.action)
     pose, near_goal = _pose(config, caches, normalization, train_frames)
@@ -179,7 +185,7 @@ def load_data(config: TrainConfig, device: torch.device, cache_root: Path | None
         shares=make_shares(config.data, counts, annotation and annotation[0], device),
         frames=FrameStore([c.images for c in caches], [c.meta.steps for c in caches], device),
         normalization=normalization,
-        state=put(normalization.state.apply(seen)),
+        state=put(state),
         tool_m=put(low["state"]),
         action_m=put(low["action"]),
         frozen=frozen_noise(config, sources, int(offsets[-1]), ACTION_SIZE, device),
@@ -272,7 +278,8 @@ def _fit(
         action = Normalizer(np.zeros(ACTION_SIZE), np.full(ACTION_SIZE, config.action.unit_m))
     else:
         action = fit_isotropic(chunks) if relative else fit_range(chunks)
-    poses = [c.lowdim[POSE][:, :2] for c in caches if POSE in c.lowdim]
+    key = config.object_pose or POSE
+    poses = [c.lowdim[key][:, :2] for c in caches if key in c.lowdim]
     return Normalization(
         state=fit_range(seen[frames]),
         action=action,
@@ -302,9 +309,13 @@ def _pose(
         np.abs(turn) < np.deg2rad(config.pretrain.near_goal_deg)
     )
     chosen = train_frames[near[train_frames]]
-    xy = (pose[:, :2] - normalization.pose_offset) / POSE_UNIT_M
-    target = np.column_stack([xy, np.cos(pose[:, 2]), np.sin(pose[:, 2])])
-    return target, chosen if len(chosen) else train_frames
+    return pose_entries(pose, normalization.pose_offset), chosen if len(chosen) else train_frames
+
+
+def pose_entries(pose: np.ndarray, offset: np.ndarray) -> np.ndarray:
+    """Write poses (..., 3) x, y [m], yaw [rad] as networks read them: (..., 4) x, y in 0.1 m, cos, sin."""
+    xy = (pose[..., :2] - offset) / POSE_UNIT_M
+    return np.concatenate([xy, np.cos(pose[..., 2:]), np.sin(pose[..., 2:])], axis=-1)
 
 
 def _check_alike(caches: tuple[Cache, ...], config: TrainConfig) -> None:
@@ -314,12 +325,14 @@ def _check_alike(caches: tuple[Cache, ...], config: TrainConfig) -> None:
                 f"{cache.meta.origin} runs at {cache.meta.period_s} s a step and {caches[0].meta.origin} at "
                 f"{caches[0].meta.period_s}; a chunk has one period, so train them apart"
             )
-        for key, size in config.state.items():
+        told = {} if config.object_pose is None else {config.object_pose: 3}
+        for key, size in (config.state | told).items():
             array = cache.lowdim.get(key)
             found = "no such array" if array is None else f"{array.size // max(1, len(array))} numbers a step"
             if array is None or array.size != size * len(array):
                 known = ", ".join(sorted(set(cache.lowdim) - {"episode_ends", "valid"}))
+                where = "object_pose: " if key in told else "state."
                 raise TrainingError(
-                    f"state.{key} needs {size} numbers a step and the episodes of {cache.meta.origin} have "
+                    f"{where}{key} needs {size} numbers a step and the episodes of {cache.meta.origin} have "
                     f"{found}; they have {known}"
                 )

@@ -3,8 +3,8 @@
 Pushing looks the same wherever the T lies and however it is turned, but a network that sees world
 coordinates has to learn every heading apart. With `network.frame: object` the pose that the pretext head
 reads off the features places a frame on the object; the tool is described in it and the chunk is denoised in
-it. The head is part of the
-policy: nothing but features and tool position goes in.
+it. The head is part of the policy: nothing but features and tool position goes in. A policy without cameras
+is told the pose instead (`object_pose`).
 """
 
 from __future__ import annotations
@@ -48,8 +48,9 @@ class ObjectFrame(nn.Module):
 
     def set_units(self, state: Normalizer, pose_offset: np.ndarray) -> None:
         """Take the state's normaliser and the origin (2,) [m] of the pretext's positions."""
-        self.gain.copy_(torch.as_tensor(state.scale / POSE_UNIT_M))
-        self.shift.copy_(torch.as_tensor((state.offset - pose_offset) / POSE_UNIT_M))
+        tool = slice(2)  # comes first, before whatever else is told
+        self.gain.copy_(torch.as_tensor(state.scale[tool] / POSE_UNIT_M))
+        self.shift.copy_(torch.as_tensor((state.offset[tool] - pose_offset) / POSE_UNIT_M))
 
     @staticmethod
     def entries(obs_steps: int) -> int:

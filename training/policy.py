@@ -26,13 +26,15 @@ class PolicyNet(nn.Module):
         self.prediction = config.network.prediction
         w = config.windows
         state = TOOL_SIZE + sum(config.state.values())
+        self.told = config.object_pose is not None
         sources = [config.data.sources[i] for i in config.data.kept]
         self.domains = len(sources) if config.data.domain_flag else 0
         self.own_domain = next((i for i, s in enumerate(sources) if s.role == "clean"), 0)
         self.object_frame = ObjectFrame() if config.network.frame == "object" else None
         described = 0 if self.object_frame is None else ObjectFrame.entries(w.obs_steps)
+        entries = state + POSE_SIZE * (self.told and self.object_frame is None)
         self.sizes = Sizes(
-            w.obs_steps, self.encoder.features, state, w.horizon, ACTION_SIZE, described, self.domains
+            w.obs_steps, self.encoder.features, entries, w.horizon, ACTION_SIZE, described, self.domains
         )
         self.denoiser = make_denoiser(self.sizes, config.network.denoiser)
         inputs = self.encoder.features + state  # a wrist camera sees the object relative to the tool
@@ -57,6 +59,7 @@ class PolicyNet(nn.Module):
     def condition(self, features: Tensor, state: Tensor, source: Tensor | None = None) -> Tensor:
         """Turn features (B, T, F) and normalised state (B, T, S) into what the denoiser is conditioned on.
 
+        A policy that is told the object's pose finds it, as the pretext writes it, in the last four of S.
         `source` (B,) is who made the samples, for a network with a domain flag; None is its own domain.
         """
         flag = None
@@ -67,7 +70,10 @@ class PolicyNet(nn.Module):
             return self.denoiser.condition(features, state, flag=flag)
         # bf16 would round the heading to a fifth of a degree.
         with torch.autocast(features.device.type, enabled=False):
-            pose = self.pose_head(torch.cat([features.float(), state], dim=-1))
+            if self.told:
+                state, pose = state[..., :-POSE_SIZE], state[..., -POSE_SIZE:]
+            else:
+                pose = self.pose_head(torch.cat([features.float(), state], dim=-1))
             described = self.object_frame(pose.detach(), state[..., :TOOL_SIZE])
         return self.denoiser.condition(features, state, described, flag)
 

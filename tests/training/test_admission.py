@@ -241,13 +241,11 @@ def test_the_domain_flag_changes_what_the_network_sees(folders):
 
 @pytest.mark.parametrize("preset", sorted(p.stem for p in METHODS.glob("*.yaml")))
 def test_every_preset_trains(folders, tmp_path, preset):
-    """Six steps each; finite losses are checked by the loop itself."""
-    config = config_of(folders, preset, "optim.steps=6") if preset != "known_noise" else None
-    if config is None:
-        config = config_of(folders[1:], preset, "optim.steps=6")
+    """Six steps each, two noise levels an observation; finite losses are checked by the loop itself."""
+    short = ("optim.steps=6", "diffusion.noise_per_obs=2")
+    config = config_of(folders if preset != "known_noise" else folders[1:], preset, *short)
     if config.data.needs_annotation:
-        table = annotate(tmp_path / "table", config)
-        config = config_of(folders, preset, "optim.steps=6", annotation=table)
+        config = config_of(folders, preset, *short, annotation=annotate(tmp_path / "table", config))
     if config.finetune.steps:
         config = config.model_copy(update={"finetune": config.finetune.model_copy(update={"steps": 3})})
     assert train(config, tmp_path / "run").finished

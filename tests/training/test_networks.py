@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -12,6 +13,7 @@ from ambient_policy.errors import ConfigError
 from training.batches import Batcher, draw_sigma
 from training.config import load_config
 from training.data import load_data
+from training.errors import TrainingError
 from training.loop import make_state, run_steps
 from training.loss import policy_loss
 from training.object_frame import back, turn
@@ -92,6 +94,60 @@ def test_a_turned_world_gives_a_turned_chunk_in_the_objects_frame(tiny):
     torch.testing.assert_close(turn(one, heading), two, atol=1e-5, rtol=1e-4)
 
 
+TOLD = ("pretrain.steps=0", "aux_pose_weight=0", "object_pose=privileged_slider_pose")
+
+
+def told(tiny, *settings):
+    return tiny(*TOLD, *settings).model_copy(update={"cameras": {}})
+
+
+@pytest.mark.parametrize("frame", ["world", "object"])
+def test_a_policy_that_is_told_the_pose_reads_the_true_one(tiny, frame):
+    config = told(tiny, f"network.frame={frame}")
+    data = load_data(config, CPU)
+    net = make_net(config, CPU).eval().requires_grad_(False)
+    pose = np.concatenate([cache.lowdim["privileged_slider_pose"] for cache in data.caches])
+    expected = np.column_stack(
+        [(pose[:, :2] - pose[:, :2].mean(axis=0)) / 0.1, np.cos(pose[:, 2]), np.sin(pose[:, 2])]
+    )
+    np.testing.assert_allclose(data.state[:, 2:], expected, atol=1e-6)
+    frames = torch.arange(8).reshape(4, 2)
+    condition = net.condition(net.encode({}, frames.shape), data.state[frames])
+    if frame == "object":
+        np.testing.assert_allclose(condition[:, -2:], expected[frames[:, -1], 2:], atol=1e-6)
+    moved = data.state[frames].clone()
+    moved[..., 2] += 1.0
+    assert not torch.allclose(net.condition(net.encode({}, frames.shape), moved), condition)
+
+
+def test_a_told_pose_is_the_seen_pose_of_a_perfect_head(tiny):
+    """Same weights, same pose, one told and one seen: the same frame and description of the tool."""
+    config = told(tiny, "network.frame=object")
+    net = make_net(config, CPU).eval().requires_grad_(False)
+    data = load_data(config, CPU)
+    state = data.state[:6].reshape(3, 2, 6)
+    features = torch.zeros(3, 2, 0)
+    expected = net.condition(features, state)
+    net.told, net.pose_head = False, _Says(state[..., 2:])
+    torch.testing.assert_close(net.condition(features, state[..., :2]), expected)
+
+
+class _Says(torch.nn.Module):
+    def __init__(self, pose: torch.Tensor) -> None:
+        super().__init__()
+        self.pose = pose
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.pose
+
+
+def test_the_objects_frame_needs_to_know_where_the_object_is(tiny):
+    with pytest.raises(ConfigError, match=r"set pretrain.steps above 0 to see it, or object_pose to be told"):
+        tiny("network.frame=object", "pretrain.steps=0", "aux_pose_weight=0")
+    with pytest.raises(TrainingError, match=r"object_pose: goal needs 3 numbers .* have no such array"):
+        load_data(tiny(*TOLD[:2], "object_pose=goal"), CPU)
+
+
 @pytest.mark.parametrize("preset", ["small", "dit"])
 def test_one_batch_can_be_learnt_by_heart(tiny, preset):
     """Image to chunk, through encoder, conditioning and preconditioning: the loss must all but vanish."""
@@ -120,7 +176,7 @@ def test_one_batch_can_be_learnt_by_heart(tiny, preset):
 def test_sizes_that_cannot_work_are_refused():
     with pytest.raises(ConfigError, match=r"network.denoiser: width 30 does not divide into 4 heads"):
         load_config("smoke", (), ("network={preset: dit, denoiser: {width: 30}}",))
-    with pytest.raises(ConfigError, match=r"needs the pretext"):
+    with pytest.raises(ConfigError, match=r"set pretrain.steps above 0 to see it"):
         load_config("smoke", (), ("network.frame=object", "pretrain.steps=0"))
     with pytest.raises(ConfigError, match=r"network.encoder.feature: unknown key; did you mean `features`"):
         load_config("smoke", (), ("network.encoder.feature=3",))
