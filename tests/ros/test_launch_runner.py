@@ -97,16 +97,13 @@ def test_a_deaf_process_is_killed_in_the_end(tmp_path: Path) -> None:
 
 def test_respawn_starts_again_after_a_delay(tmp_path: Path) -> None:
     count = tmp_path / "count"
-    code = f"""
-import sys
-with open({str(count)!r}, 'a') as file: file.write('x')
-sys.exit(1)
-"""
+    # The third one stays, so that it is not ending by itself when the watcher ends the launch.
+    code = f"printf x >> {count}; [ $(wc -c < {count}) -ge 3 ] && exec sleep 60; exit 1"
     third = (
         f"import os, time\nwhile not os.path.exists({str(count)!r}) or os.path.getsize({str(count)!r}) < 3: "
     )
     watcher = python("watcher", third + "time.sleep(0.01)", shutdown_on_exit=True)
-    flaky = python("flaky", code, respawn=True, respawn_delay_s=0.05)
+    flaky = Process("flaky", ["sh", "-c", code], {}, respawn=True, respawn_delay_s=0.05)
     assert run([flaky, watcher], write=lambda _: None) == 0, "what came back is no failure"
     assert count.stat().st_size >= 3
 
