@@ -37,6 +37,8 @@ class Known:
 
 KNOWN = {
     "collect": Known("record demonstrations of the scripted expert in the twin", ("pydrake",), "sim"),
+    "gaps": Known("list what can differ between two sims, and by how much", ("pydrake",), "sim"),
+    "data": Known("look at, check, mend, join and convert datasets"),
     "analyse": Known("draw spectra and manifolds of clean and corrupt actions"),
     "annotate": Known("find the noise levels that corrupt episodes may teach", ("torch",), "train"),
     "train": Known("train a policy from episodes", ("torch", "onnx"), "train"),
@@ -49,6 +51,7 @@ KNOWN = {
         "ros,sim,cpu",
         " && pip install --no-deps -e ros2_ws/src/ambient_policy",
     ),
+    "replay": Known("turn an episode into a page with a 3-D view", ("pydrake",), "sim"),
     "report": Known("make a page from recorded trials"),
     "inspect": Known("say what a bundle or an episode is, and check it"),
 }

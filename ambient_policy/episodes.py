@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import re
 import zipfile
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -65,6 +66,8 @@ class EpisodeMeta(StrictModel):
     period_s: Annotated[float, _POSITIVE]
     steps: Annotated[int, _POSITIVE]
     cameras: dict[CameraName, CameraModel]
+    truth: dict[str, Any] = pydantic.Field(default_factory=dict)
+    """What the generator of the data knows for certain (a corruption and its size); no policy sees it."""
 
 
 @dataclass(frozen=True)
@@ -91,7 +94,7 @@ def write_episode(root: str | Path, name: str, episode: Episode) -> Path:
     root = Path(root)
     if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", name):
         raise EpisodeError(f"episode name {name!r} is not plain; use letters, digits, `_`, `-` and `.`")
-    _check(episode, f"episode {name!r}", set(episode.meta.cameras))
+    _check(episode, f"episode {name!r}")
     final = root / name
     if final.exists():
         raise EpisodeError(f"{final} is already there; remove it or choose another name or folder")
@@ -100,10 +103,61 @@ def write_episode(root: str | Path, name: str, episode: Episode) -> Path:
         np.savez(folder / "arrays.npz", **arrays)
         for camera, frames in episode.images.items():
             write_video(folder / f"images_{camera}.mkv", frames, episode.meta.period_s)
-        sums = "".join(f"{sha256(file)}  {file.name}\n" for file in sorted(folder.iterdir()))
-        (folder / "SHA256SUMS").write_text(sums, encoding="utf-8")
-        (folder / "meta.json").write_text(episode.meta.model_dump_json(indent=1) + "\n", encoding="utf-8")
+        write_sums(folder)
+        write_meta(folder, episode.meta)
     return final
+
+
+def write_sums(folder: Path) -> None:
+    """Write SHA256SUMS of the data files that lie in `folder`."""
+    files = sorted(file for file in folder.iterdir() if file.name not in ("SHA256SUMS", "meta.json"))
+    sums = "".join(f"{sha256(file)}  {file.name}\n" for file in files)
+    (folder / "SHA256SUMS").write_text(sums, encoding="utf-8")
+
+
+def write_meta(folder: Path, meta: EpisodeMeta) -> None:
+    """Write meta.json; it comes last, because a folder that has it counts as an episode."""
+    (folder / "meta.json").write_text(meta.model_dump_json(indent=1) + "\n", encoding="utf-8")
+
+
+def read_meta(path: Path) -> EpisodeMeta:
+    """Read the meta data of an episode folder and nothing else.
+
+    Raises:
+        EpisodeError: meta.json is missing, damaged or of another version.
+    """
+    return read_document(path / "meta.json", EpisodeMeta, SCHEMA, VERSION, EpisodeError)
+
+
+def read_arrays(path: Path, sums: Mapping[str, str] | None) -> dict[str, np.ndarray]:
+    """Read the arrays of an episode folder; `sums` are those to be checked first, None for no check.
+
+    Raises:
+        EpisodeError: arrays.npz is missing or damaged.
+    """
+    file = path / "arrays.npz"
+    if sums is not None:
+        _verify(file, sums)
+    try:
+        with np.load(file, allow_pickle=False) as stored:
+            return {key: stored[key] for key in stored.files}
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise _damaged(file, str(error)) from error
+
+
+def read_images(path: Path, meta: EpisodeMeta, camera: str, sums: Mapping[str, str] | None) -> np.ndarray:
+    """Read the frames (N, h, w, 3) of one camera; `sums` as in `read_arrays`.
+
+    Raises:
+        EpisodeError: the video is missing, damaged, or of another length or size.
+    """
+    file, model = path / f"images_{camera}.mkv", meta.cameras[camera]
+    if sums is not None:
+        _verify(file, sums)
+    try:
+        return read_video(file, (meta.steps, model.height, model.width))
+    except (OSError, ValueError) as error:
+        raise _damaged(file, str(error)) from error
 
 
 def read_episode(path: str | Path, *, cameras: Sequence[str] | None = None) -> Episode:
@@ -115,26 +169,14 @@ def read_episode(path: str | Path, *, cameras: Sequence[str] | None = None) -> E
     path = Path(path)
     if not path.is_dir():
         raise EpisodeError(f"no episode folder at {path}; check the path (`list_episodes` lists a root)")
-    meta = read_document(path / "meta.json", EpisodeMeta, SCHEMA, VERSION, EpisodeError)
+    meta = read_meta(path)
     wanted = list(meta.cameras) if cameras is None else list(cameras)
     if unknown := sorted(set(wanted) - set(meta.cameras)):
         have = ", ".join(meta.cameras) or "none"
         raise EpisodeError(f"{path} has no camera {', '.join(unknown)}; it has {have}")
-    sums = _read_sums(path / "SHA256SUMS")
-    _verify(path / "arrays.npz", sums)
-    try:
-        with np.load(path / "arrays.npz", allow_pickle=False) as stored:
-            arrays = {key: stored[key] for key in stored.files}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise _damaged(path / "arrays.npz", str(error)) from error
-    images = {}
-    for camera in wanted:
-        file, model = path / f"images_{camera}.mkv", meta.cameras[camera]
-        _verify(file, sums)
-        try:
-            images[camera] = read_video(file, (meta.steps, model.height, model.width))
-        except ValueError as error:
-            raise _damaged(file, str(error)) from error
+    sums = read_sums(path)
+    arrays = read_arrays(path, sums)
+    images = {camera: read_images(path, meta, camera, sums) for camera in wanted}
     episode = Episode(meta, arrays, images)
     _check(episode, str(path), set(wanted))
     return episode
@@ -148,8 +190,12 @@ def list_episodes(root: str | Path) -> list[Path]:
     return sorted(p for p in root.iterdir() if not p.name.startswith(".") and (p / "meta.json").is_file())
 
 
-def _check(episode: Episode, where: str, cameras: set[str]) -> None:
-    """Refuse arrays and images that disagree with the meta data. Lists every disagreement."""
+def disagreements(episode: Episode, cameras: set[str] | None = None) -> list[str]:
+    """List how arrays and images disagree with the meta data; nothing for an episode that is sound.
+
+    `cameras`: whose images must be there; None for all that the meta data name.
+    """
+    cameras = set(episode.meta.cameras) if cameras is None else cameras
     meta, steps, problems = episode.meta, episode.meta.steps, []
     shapes: Mapping[str, tuple[int, ...]] = {"state": (steps, 2), "action": (steps, 2), "valid": (steps,)}
     for key, shape in (*shapes.items(), ("privileged_slider_pose", (steps, 3))):
@@ -180,7 +226,12 @@ def _check(episode: Episode, where: str, cameras: set[str]) -> None:
         ):
             need = (steps, model.height, model.width, 3)
             problems.append(f"images of `{camera}` are {frames.dtype} {frames.shape}, need uint8 {need}")
-    if problems:
+    return problems
+
+
+def _check(episode: Episode, where: str, cameras: set[str] | None = None) -> None:
+    """Refuse an episode that does not agree with itself. Lists every disagreement."""
+    if problems := disagreements(episode, cameras):
         lines = [f"{where} does not agree with its meta data:", *(f"  {problem}" for problem in problems)]
         raise EpisodeError("\n".join(lines))
 
@@ -196,7 +247,13 @@ def _damaged(file: Path, why: str) -> EpisodeError:
     )
 
 
-def _read_sums(file: Path) -> dict[str, str]:
+def read_sums(path: Path) -> dict[str, str]:
+    """Read SHA256SUMS of an episode folder: file name to 64 hexadecimal digits.
+
+    Raises:
+        EpisodeError: the file is missing, or is no text.
+    """
+    file = path / "SHA256SUMS"
     try:
         lines = file.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:

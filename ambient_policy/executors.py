@@ -61,7 +61,7 @@ def run_jobs(
     items: Iterable[Item],
     *,
     executor: ExecutorName = "local",
-    workers: int = 2,
+    workers: int | None = 2,
     ray: RaySettings | None = None,
 ) -> Generator[Finished[Item, Result], None, None]:
     """Yield how the job of every item ended, in the order in which they end.
@@ -71,19 +71,21 @@ def run_jobs(
     loop does not reach it: use `with contextlib.closing(run_jobs(...)) as results`.
 
     Args:
-        workers: most jobs at a time, 1 or more; under Ray over all machines together.
+        workers: most jobs at a time, 1 or more; under Ray over all machines together. None: as many as the
+            cores of this machine, or of those that are in the Ray cluster at the start, have room for.
 
     Raises:
         ConfigError: before any job, when Ray is missing, cannot be reached or has no room for one job.
     """
-    if workers < 1:
+    if workers is not None and workers < 1:
         raise ConfigError(f"workers is {workers}, needs 1 or more; see --workers")
     todo = list(items)
     if executor == "local":
-        return _run_local(job, todo, workers)
+        return _run_local(job, todo, workers or cores())
     if executor == "ray":
         settings = ray or RaySettings()
-        return _run_ray(_connect(workers, settings), job, todo, workers, settings)
+        connection = _connect(workers or cores(), settings)
+        return _run_ray(connection, job, todo, workers or connection.room(settings), settings)
     raise ConfigError(f"unknown executor {executor!r}; {nearest(executor, ('local', 'ray'))}")
 
 
@@ -102,10 +104,22 @@ def _run_local(
         pool.shutdown(wait=True, cancel_futures=True)
 
 
+def cores() -> int:
+    """Count the CPU cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 @dataclass(frozen=True)
 class _Connection:
     ray: Any
     own: bool
+
+    def room(self, settings: RaySettings) -> int:
+        """Count the jobs that fit on the cluster at a time."""
+        there = self.ray.cluster_resources()
+        wanted = {"CPU": settings.cpus, "GPU": settings.gpus}
+        fits = [int(there.get(kind, 0) // share) for kind, share in wanted.items() if share > 0]
+        return max(1, min(fits, default=cores()))
 
 
 def _connect(workers: int, settings: RaySettings) -> _Connection:

@@ -1,20 +1,184 @@
-"""What the twin costs: simulated seconds per wall second and images per second, on one thread.
+"""What the twin costs: episodes per minute, images per second, memory; next to another program if you like.
 
-OMP_NUM_THREADS=1 LP_NUM_THREADS=1 .venv/bin/python benchmarks/twin_speed.py
+.venv/bin/python benchmarks/twin_speed.py                              # all tables
+.venv/bin/python benchmarks/twin_speed.py --kinds source --memory 500  # does memory grow over 500 episodes?
+.venv/bin/python benchmarks/twin_speed.py --against other.py           # and side by side with another twin
+
+`other.py` is started as `python other.py KIND FIRST_SEED EPISODES '[[width, height], ...]'` (a size for each
+camera, no shadows) and prints as its last line {"wall_s": .., "cpu_s": .., "steps": .., "episodes": ..}: the
+sum over its episodes, without start-up. Rounds alternate, so both meet the same load.
 """
 
 from __future__ import annotations
 
+import json
+import os
+import subprocess
+import sys
+import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
 
 import numpy as np
+import tyro
 from rich.console import Console
 from rich.table import Table
 
+from ambient_policy.episodes import write_episode
+from sim.cameras import camera_model
+from sim.collect import CollectArgs, recipe_of
+from sim.demonstrate import Failure
+from sim.pipelines import make_episode
+from sim.recipe import Recipe
 from sim.scenario import Scenario, load_scenario
 from sim.starts import Start
 from sim.station import Station
+from sim.workers import run_jobs
+
+Kind = Literal["source", "target", "arm"]
+KINDS: dict[Kind, dict[str, str]] = {
+    "source": {"scenario": "source", "pipeline": "replay"},
+    "target": {"scenario": "target", "pipeline": "operator"},
+    "arm": {"scenario": "pushing_arm", "pipeline": "operator"},
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Args:
+    """Measure the twin."""
+
+    kinds: tuple[Kind, ...] = ("source", "target", "arm")
+    rounds: int = 2
+    episodes: int = 4
+    """In each round."""
+    shadows: bool = False
+    """As the scenarios have them; without, no camera casts any."""
+    against: Path | None = None
+    """A program to run in alternation."""
+    memory: int = 0
+    """Make so many episodes in one process and say how its memory grows."""
+    rates: bool = True
+    """Also measure physics and images apart."""
+    out: Annotated[Path | None, tyro.conf.arg(aliases=["-o"])] = None
+    """A JSON file for the numbers."""
+
+
+@dataclass
+class Cost:
+    """What some episodes took, written to disk and all, without start-up."""
+
+    wall_s: float = 0.0
+    cpu_s: float = 0.0
+    steps: int = 0
+    episodes: int = 0
+
+    def __add__(self, other: Cost) -> Cost:
+        return Cost(
+            *(a + b for a, b in zip(vars(self).values(), vars(other).values(), strict=True)),
+        )
+
+
+_recipe: Recipe
+
+
+def _setup(recipe: Recipe) -> None:
+    global _recipe
+    _recipe = recipe
+    make_episode(recipe, 0)  # builds the station, compiles shaders
+
+
+def _job(seed: int) -> tuple[Cost, float]:
+    """Make and write one episode; return its cost and the memory that the process holds then [MB]."""
+    wall, cpu = time.perf_counter(), time.process_time()
+    made = make_episode(_recipe, seed)
+    steps = 0
+    if not isinstance(made, Failure):
+        steps = made.meta.steps
+        with tempfile.TemporaryDirectory() as folder:
+            write_episode(folder, f"{seed:06d}", made)
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    cost = Cost(time.perf_counter() - wall, time.process_time() - cpu, steps, 1)
+    return cost, pages * os.sysconf("SC_PAGE_SIZE") / 1e6
+
+
+def _recipe_for(kind: Kind, shadows: bool) -> Recipe:
+    recipe = recipe_of(CollectArgs(out=Path(), **KINDS[kind]))  # type: ignore[arg-type]
+    if shadows:
+        return recipe
+    plain = {k: c.model_copy(update={"shadows": False}) for k, c in recipe.scenario.cameras.items()}
+    return recipe.model_copy(update={"scenario": recipe.scenario.model_copy(update={"cameras": plain})})
+
+
+def _ours(recipe: Recipe, seeds: range) -> tuple[Cost, list[float]]:
+    ended = list(run_jobs(_job, seeds, setup=_setup, setup_args=(recipe,), processes=1))
+    return sum((cost for cost, _ in ended), Cost()), [memory for _, memory in ended]
+
+
+def _theirs(program: Path, kind: Kind, recipe: Recipe, seeds: range) -> Cost:
+    models = [camera_model(name, c) for name, c in recipe.scenario.cameras.items()]
+    sizes = json.dumps([[m.width, m.height] for m in models])
+    command = [sys.executable, str(program), kind, str(seeds[0]), str(len(seeds)), sizes]
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+    return Cost(**json.loads(done.stdout.strip().splitlines()[-1]))
+
+
+def episodes_table(args: Args, console: Console) -> dict[str, dict[str, Cost]]:
+    """Print episodes per minute of one process, ours and the other program's."""
+    table = Table(title="one process, episodes written to disk")
+    columns = ("", "episodes/min", "per CPU min", "steps", "CPU ms a step", "images/s", "images per CPU s")
+    for column in columns:
+        table.add_column(column)
+    costs: dict[str, dict[str, Cost]] = {}
+    for kind in args.kinds:
+        recipe = _recipe_for(kind, args.shadows)
+        sums = {"ours": Cost()} | ({"theirs": Cost()} if args.against else {})
+        for r in range(args.rounds):
+            seeds = range(1 + r * args.episodes, 1 + (r + 1) * args.episodes)
+            sums["ours"] += _ours(recipe, seeds)[0]
+            if args.against:
+                sums["theirs"] += _theirs(args.against, kind, recipe, seeds)
+        cameras = len(recipe.scenario.cameras)
+        for who, c in sums.items():
+            table.add_row(
+                f"{kind}, {who}",
+                f"{60 * c.episodes / c.wall_s:.1f}",
+                f"{60 * c.episodes / c.cpu_s:.1f}",
+                f"{c.steps / c.episodes:.0f}",
+                f"{1e3 * c.cpu_s / c.steps:.1f}",
+                f"{cameras * c.steps / c.wall_s:.0f}",
+                f"{cameras * c.steps / c.cpu_s:.0f}",
+            )
+        if args.against:
+            a, b = sums["ours"], sums["theirs"]
+            per_episode = b.cpu_s / b.episodes / (a.cpu_s / a.episodes)
+            table.add_row(
+                f"{kind}, ratio",
+                f"{b.wall_s / b.episodes / (a.wall_s / a.episodes):.2f}",
+                f"{per_episode:.2f}",
+                "",
+                f"{b.cpu_s / b.steps / (a.cpu_s / a.steps):.2f}",
+            )
+        costs[kind] = sums
+    console.print(table)
+    return costs
+
+
+def memory_line(args: Args, console: Console) -> dict[str, list[float]]:
+    """Print how the memory of a process grows over many episodes, once it has settled."""
+    grown: dict[str, list[float]] = {}
+    for kind in args.kinds:
+        _, sizes = _ours(_recipe_for(kind, args.shadows), range(1, 1 + args.memory))
+        tenth = max(1, len(sizes) // 10)
+        first, last = np.median(sizes[tenth : 2 * tenth]), np.median(sizes[-tenth:])
+        console.print(
+            f"{kind}: {len(sizes)} episodes in one process, {sizes[0]:.0f} MB after the first, median "
+            f"{first:.0f} MB in the second tenth, {last:.0f} MB in the last, at most {max(sizes):.0f} MB"
+        )
+        grown[kind] = sizes
+    return grown
 
 
 def _rate(step: Callable[[int], None], count: int) -> tuple[float, float]:
@@ -45,9 +209,9 @@ def _scaled(scenario: Scenario, scale: float, *, shadows: bool = False) -> Scena
     return scenario.model_copy(update={"cameras": cameras})
 
 
-def main() -> None:
-    """Print both tables."""
-    console, scenario = Console(), load_scenario("pushing")
+def rates_tables(console: Console) -> None:
+    """Print the cost of physics and of images, each alone, in this process."""
+    scenario = load_scenario("pushing")
     table = Table(title="simulated seconds per second while pushing, no cameras")
     for column in ("contact", "time step", "per wall second", "per CPU second"):
         table.add_column(column)
@@ -75,5 +239,22 @@ def main() -> None:
     console.print(table)
 
 
+def main() -> None:
+    """Print the tables that were asked for."""
+    args, console = tyro.cli(Args), Console()
+    found: dict[str, object] = {}
+    if args.memory:
+        found["memory_mb"] = memory_line(args, console)
+    else:
+        costs = episodes_table(args, console)
+        found["costs"] = {kind: {who: vars(c) for who, c in by.items()} for kind, by in costs.items()}
+        if args.rates:
+            rates_tables(console)
+    if args.out:
+        args.out.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+
+
 if __name__ == "__main__":
+    # Spawned workers find the functions of this file by its name, not by __main__'s: they load it again as
+    # __mp_main__, which multiprocessing arranges.
     main()

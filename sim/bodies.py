@@ -17,6 +17,7 @@ from pydrake.math import RigidTransform
 from pydrake.multibody.plant import CoulombFriction, MultibodyPlant
 from pydrake.multibody.tree import (
     FixedOffsetFrame,
+    ModelInstanceIndex,
     PdControllerGains,
     PrismaticJoint,
     RigidBody,
@@ -24,7 +25,8 @@ from pydrake.multibody.tree import (
     UnitInertia,
 )
 
-from sim.scenario import Physics, Scenario, Slider, Vec3
+from sim.look import Vec3
+from sim.scenario import Physics, Scenario, Slider
 
 TABLE_SIZE = (1.22, 0.761, 0.05)
 TABLE_CENTRE_X = 0.486
@@ -35,10 +37,14 @@ SIDE_GAP_M = 0.002
 
 
 def slider_inertia(slider: Slider) -> SpatialInertia:
-    """Return the T's inertia about its own frame (its centre of mass, mid height)."""
+    """Return the T's inertia about its own frame (centre of the uniform body, mid height).
+
+    A centre of mass elsewhere moves all: the inertia about it stays that of the uniform body.
+    """
     if slider.inertia == "placeholder":
         moment = 1e-5 / slider.mass_kg
-        return SpatialInertia(slider.mass_kg, np.zeros(3), UnitInertia(moment, moment, moment))
+        total = SpatialInertia(slider.mass_kg, np.zeros(3), UnitInertia(moment, moment, moment))
+        return _moved(total, slider)
     boxes = slider.tee.boxes
     area = sum(float(np.prod(b.size)) for b in boxes)
     total = SpatialInertia.Zero()
@@ -46,7 +52,13 @@ def slider_inertia(slider: Slider) -> SpatialInertia:
         mass = slider.mass_kg * float(np.prod(box.size)) / area
         part = SpatialInertia.SolidBoxWithMass(mass, box.size[0], box.size[1], slider.height_m)
         total += part.Shift(-np.array([*box.centre, 0.0]))
-    return total
+    return _moved(total, slider)
+
+
+def _moved(inertia: SpatialInertia, slider: Slider) -> SpatialInertia:
+    if slider.centre_of_mass_m == (0.0, 0.0):
+        return inertia
+    return inertia.Shift(-np.array([*slider.centre_of_mass_m, 0.0]))
 
 
 def _material(
@@ -86,7 +98,7 @@ def add_table(plant: MultibodyPlant, scenario: Scenario) -> None:
 
 
 def add_slider(plant: MultibodyPlant, scenario: Scenario) -> RigidBody:
-    """Add the T; its frame is at the centre of mass, mid height."""
+    """Add the T; its frame is at the centre of the uniform body, mid height."""
     slider, physics = scenario.slider, scenario.physics
     body = plant.AddRigidBody("slider", plant.AddModelInstance("slider"), slider_inertia(slider))
     material = _material(physics, slider.friction)
@@ -105,14 +117,29 @@ def add_slider(plant: MultibodyPlant, scenario: Scenario) -> RigidBody:
     return body
 
 
-def add_pusher(plant: MultibodyPlant, scenario: Scenario) -> RigidBody:
-    """Add the pusher on two prismatic joints with position control; its body frame is at the tip.
+def add_rod(plant: MultibodyPlant, instance: ModelInstanceIndex, scenario: Scenario) -> RigidBody:
+    """Add the cylinder that pushes, on no joint yet; its body frame is at the tip, z along the rod.
 
-    Drake combines friction of two bodies as 2ab/(a+b), so the pusher's own coefficient is solved for.
+    Drake combines friction of two bodies as 2ab/(a+b), so the rod's own coefficient is solved for.
     """
     pusher = scenario.pusher
     pair, other = pusher.friction, scenario.slider.friction
     own = pair * other / (2 * other - pair)
+    centre = np.array([0, 0, pusher.length_m / 2])
+    inertia = SpatialInertia.SolidCylinderWithMass(
+        pusher.mass_kg, pusher.radius_m, pusher.length_m, [0, 0, 1]
+    )
+    body = plant.AddRigidBody("tool", instance, inertia.Shift(-centre))
+    rod = Cylinder(pusher.radius_m, pusher.length_m)
+    plant.RegisterVisualGeometry(body, RigidTransform(centre), rod, "rod", _rgba(scenario.look.pusher))
+    material = _material(scenario.physics, own, mesh_m=0.005, modulus=1e5)
+    plant.RegisterCollisionGeometry(body, RigidTransform(centre), rod, "rod", material)
+    return body
+
+
+def add_pusher(plant: MultibodyPlant, scenario: Scenario) -> RigidBody:
+    """Add the pusher on two prismatic joints with position control; its body frame is at the tip."""
+    pusher = scenario.pusher
     instance = plant.AddModelInstance("tool")
     base = plant.AddFrame(
         FixedOffsetFrame("tool_base", plant.world_frame(), RigidTransform([0, 0, pusher.tip_height_m]))
@@ -120,11 +147,7 @@ def add_pusher(plant: MultibodyPlant, scenario: Scenario) -> RigidBody:
     carriage = plant.AddRigidBody(
         "carriage", instance, SpatialInertia.SolidSphereWithMass(pusher.mass_kg, 0.01)
     )
-    centre = np.array([0, 0, pusher.length_m / 2])
-    inertia = SpatialInertia.SolidCylinderWithMass(
-        pusher.mass_kg, pusher.radius_m, pusher.length_m, [0, 0, 1]
-    )
-    body = plant.AddRigidBody("tool", instance, inertia.Shift(-centre))
+    body = add_rod(plant, instance, scenario)
     joints = (
         plant.AddJoint(PrismaticJoint("tool_x", base, carriage.body_frame(), [1, 0, 0])),
         plant.AddJoint(PrismaticJoint("tool_y", carriage.body_frame(), body.body_frame(), [0, 1, 0])),
@@ -135,8 +158,4 @@ def add_pusher(plant: MultibodyPlant, scenario: Scenario) -> RigidBody:
         actuator.set_controller_gains(gains)
         # Gains set on the wrong actuator are silently ignored by Drake and the tool just stands still.
         assert plant.GetJointActuatorByName(joint.name()).has_controller()
-    rod = Cylinder(pusher.radius_m, pusher.length_m)
-    plant.RegisterVisualGeometry(body, RigidTransform(centre), rod, "rod", _rgba(scenario.look.pusher))
-    material = _material(scenario.physics, own, mesh_m=0.005, modulus=1e5)
-    plant.RegisterCollisionGeometry(body, RigidTransform(centre), rod, "rod", material)
     return body

@@ -20,7 +20,7 @@ from pydrake.systems.framework import DiagramBuilder
 from pydrake.systems.sensors import CameraInfo, RgbdSensor
 
 from ambient_policy.episodes import CameraModel
-from sim.scenario import Camera, Light, Look
+from sim.look import Camera, Light, Look
 
 X_TF = RigidTransform(RollPitchYaw(0, np.pi, 0), [0, 0, 0.22])
 """Flange (link 7 of the reference's arm, z down) in the tool frame: 45 mm to its face, a 175 mm rod."""
@@ -50,24 +50,30 @@ def camera_pose(camera: Camera) -> RigidTransform:
 def _light(light: Light) -> LightParameter:
     parameter = LightParameter()
     parameter.type = "directional"
-    parameter.frame = "world"
+    parameter.frame = light.frame
     parameter.color.set(*light.colour, 1.0)
     parameter.intensity = light.intensity
     parameter.direction = -np.asarray(light.position) / np.linalg.norm(light.position)
     return parameter
 
 
-def add_renderer(scene_graph: SceneGraph, look: Look, *, shadows: bool) -> str:
-    """Register a VTK engine with this look, once, and return its name. Shadows cost four times the time."""
-    name = "shadows" if shadows else "plain"
-    if not scene_graph.HasRenderer(name):
+def add_renderer(scene_graph: SceneGraph, look: Look, name: str, camera: Camera) -> str:
+    """Register a VTK engine for this camera and return its name. Shadows cost four times the time.
+
+    Cameras that are lit alike, before the same background, share one.
+    """
+    lights = look.lights if camera.lights is None else camera.lights
+    background = look.background if camera.background is None else camera.background
+    own = lights != look.lights or background != look.background
+    engine = f"{name if own else 'plain'}{'_shadows' if camera.shadows else ''}"
+    if not scene_graph.HasRenderer(engine):
         params = RenderEngineVtkParams()
-        params.default_clear_color = np.asarray(look.background)
-        params.lights = [_light(light) for light in look.lights]
-        params.cast_shadows = shadows
+        params.default_clear_color = np.asarray(background)
+        params.lights = [_light(light) for light in lights]
+        params.cast_shadows = camera.shadows
         params.shadow_map_size = 512
-        scene_graph.AddRenderer(name, MakeRenderEngineVtk(params))
-    return name
+        scene_graph.AddRenderer(engine, MakeRenderEngineVtk(params))
+    return engine
 
 
 def add_camera(
@@ -81,7 +87,7 @@ def add_camera(
     """Add one colour camera to the diagram."""
     model = camera_model(name, camera)
     core = RenderCameraCore(
-        add_renderer(scene_graph, look, shadows=camera.shadows),
+        add_renderer(scene_graph, look, name, camera),
         CameraInfo(model.width, model.height, model.fx, model.fy, model.cx, model.cy),
         ClippingRange(0.02, 5.0),
         RigidTransform(),

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import os
+import contextlib
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Literal
 
 import numpy as np
 import tyro
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from ambient_policy.bundle import load_bundle
@@ -22,10 +21,11 @@ from ambient_policy.runtime import RuntimeConfig
 from ambient_policy.statistics import success_rate
 from ambient_policy.trials import Trial, append_trial, read_trials
 from sim.film import FILM, FILM_CAMERA, take_picture
+from sim.progress import progress
 from sim.rollout import RolloutConfig, run_trial
 from sim.scenario import Scenario, load_scenario
 from sim.station import Station
-from sim.workers import run_jobs
+from sim.workers import Workers, finished_jobs
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,27 +40,38 @@ class EvaluateArgs:
     first_seed: int = 100_000
     """Starts are drawn by seed; demonstrations use seeds from 0, so stay well above them."""
     scenario: str = "pushing"
+    gap: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = ()
+    """NAME=LEVEL of a gap to lay over the scenario; may be given several times. See `ambient-policy gaps`."""
     film: Literal["none", "failures", "all"] = "none"
     """Which trials leave a film."""
     replan_steps: int | None = None
     """Frames between two plans; by default what the bundle says."""
     handover_s: float = 0.05
-    processes: int = os.cpu_count() or 1
+    workers: Annotated[Workers, tyro.conf.arg(name="")] = field(default_factory=Workers)
 
 
+_scenario: Scenario
 _station: Station
 _policy: Policy
 _args: EvaluateArgs
 
 
 def _setup(scenario: Scenario, args: EvaluateArgs) -> None:
-    global _station, _policy, _args  # one station and one policy for the life of the worker
-    film = {FILM: FILM_CAMERA} if args.film != "none" else None
-    _station = Station(scenario, extra_cameras=film)
-    _policy, _args = Policy(load_bundle(args.bundle)), args
+    global _scenario, _station, _policy, _args  # one policy for the life of the worker
+    _scenario, _args, _policy = scenario, args, Policy(load_bundle(args.bundle))
+    if scenario.drawn(0, goal=False) is scenario:  # and one station too, where trials do not differ in it
+        _station = _make_station(scenario)
+
+
+def _make_station(scenario: Scenario) -> Station:
+    return Station(scenario, extra_cameras={FILM: FILM_CAMERA} if _args.film != "none" else None)
 
 
 def _job(seed: int) -> Trial:
+    global _station
+    drawn = _scenario.drawn(seed, goal=False)
+    if drawn is not _scenario:
+        _station = _make_station(drawn)
     config = RolloutConfig(
         handover_s=_args.handover_s, runtime=RuntimeConfig(replan_steps=_args.replan_steps)
     )
@@ -86,10 +97,10 @@ def evaluate(args: EvaluateArgs, console: Console) -> list[Trial]:
     """Run the trials that `out` does not have yet and return all that were asked for.
 
     Raises:
-        ConfigError: `out` holds trials of another policy.
+        ConfigError: `out` holds trials of another policy, or in another scenario.
     """
     manifest = load_bundle(args.bundle).manifest
-    scenario = load_scenario(args.scenario)
+    scenario = load_scenario(args.scenario, gaps=args.gap)
     file = args.out / "trials.jsonl"
     done = {t.seed: t for t in read_trials(file)} if file.is_file() else {}
     for trial in done.values():
@@ -98,28 +109,29 @@ def evaluate(args: EvaluateArgs, console: Console) -> list[Trial]:
                 f"{file} has trials of {trial.policy} ({trial.bundle_commit}), this bundle is "
                 f"{manifest.name} ({manifest.commit}); choose another --out"
             )
+        if trial.scenario != scenario.name:
+            raise ConfigError(
+                f"{file} has trials in scenario {trial.scenario}, these are in {scenario.name}; "
+                "choose another --out"
+            )
     args.out.mkdir(parents=True, exist_ok=True)
     shutil.copy(args.bundle / "manifest.json", args.out / "manifest.json")
     seeds = range(args.first_seed, args.first_seed + args.trials)
     missing = [s for s in seeds if s not in done]
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=console) as progress:
-        task = progress.add_task("trials", total=len(seeds), completed=len(seeds) - len(missing))
-        for trial in run_jobs(
-            _job, missing, setup=_setup, setup_args=(scenario, args), processes=args.processes
-        ):
-            append_trial(file, trial)
-            done[trial.seed] = trial
-            good = sum(t.success for t in done.values())
-            progress.update(task, advance=1, description=f"{good} of {len(done)} succeeded")
-            if not console.is_terminal and len(done) % 10 == 0:
-                progress.console.print(f"{good} of {len(done)} succeeded")
+    # A Ray worker has a working folder of its own.
+    sent = replace(args, bundle=args.bundle.resolve(), out=args.out.resolve())
+    jobs = finished_jobs(_job, missing, setup=_setup, setup_args=(scenario, sent), workers=args.workers)
+    with (
+        contextlib.closing(jobs) as ended,
+        progress("trials", len(seeds), console, len(seeds) - len(missing)) as advance,
+    ):
+        for end in ended:
+            if end.error is not None:
+                raise end.error
+            assert end.result is not None
+            append_trial(file, end.result)
+            done[end.item] = end.result
+            advance(f"{sum(t.success for t in done.values())} of {len(done)} succeeded")
     return [done[s] for s in seeds if s in done]
 
 

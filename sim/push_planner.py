@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from sim import se2
 from sim.quasistatic import Pushes
@@ -48,11 +50,26 @@ class PlannerConfig:
     """Standard deviation added to the cost of each first contact: people do not choose alike."""
 
 
-class PushPlanner:
-    """Plans with the quasi-static model. Costs of acting shrink near the goal, else it would stop short."""
+Reachable = Callable[[Array, NDArray[np.intp]], NDArray[np.bool_]]
+"""Tells for poses (..., 3) of the slider whether the tool gets to the contact of the pushes (...)."""
 
-    def __init__(self, pushes: Pushes, config: PlannerConfig, rng: np.random.Generator) -> None:
-        self._pushes, self._config, self._rng = pushes, config, rng
+
+class PushPlanner:
+    """Plans with the quasi-static model. Costs of acting shrink near the goal, else it would stop short.
+
+    Args:
+        pushes: the table to choose from.
+        reachable: None where the tool gets everywhere. A push is taken if the tool gets to both its ends.
+    """
+
+    def __init__(
+        self,
+        pushes: Pushes,
+        config: PlannerConfig,
+        rng: np.random.Generator,
+        reachable: Reachable | None = None,
+    ) -> None:
+        self._pushes, self._config, self._rng, self._reachable = pushes, config, rng, reachable
         n = len(pushes)
         self._displacement = se2.exp(pushes.twist[:, None, :], LENGTHS_M[None, :]).reshape(-1, 3)
         self._push_of = np.repeat(np.arange(n), len(LENGTHS_M))
@@ -83,6 +100,10 @@ class PushPlanner:
                 np.inf,
                 total,
             )
+            if self._reachable is not None:
+                at_start = self._reachable(poses[:, None, :], np.arange(len(self._pushes))[None])
+                at_end = self._reachable(reached, self._push_of[None])
+                total = np.where(at_start[:, self._push_of] & at_end, total, np.inf)
             width = min(cfg.beam * 12, total.size)
             order = np.argpartition(total, width - 1, axis=None)[:width]
             order = order[np.argsort(total.flat[order], kind="stable")]

@@ -2,38 +2,60 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
-from ambient_policy.config import StrictModel, merge, parse, read_yaml
+from ambient_policy.config import StrictModel, merge, nearest, parse, read_yaml
 from ambient_policy.errors import ConfigError
-from sim.tee import Tee
+from sim.actuation import Actuation
+from sim.look import Camera as Camera
+from sim.look import Light as Light
+from sim.look import Look as Look
+from sim.look import Vec2, Vec3
+from sim.randomise import Randomise, draw
+from sim.tee import BoxUnion, Shape, Tee
 
 FOLDER = Path(__file__).parent / "scenarios"
-Vec2 = tuple[float, float]
-Vec3 = tuple[float, float, float]
 
 
 class Slider(StrictModel):
-    """The T that is pushed."""
+    """The T that is pushed, or another body made of boxes."""
 
     bar: Vec2 = (0.1651, 0.04064)
     """Width and depth of the bar [m]."""
     stem: Vec2 = (0.04064, 0.12447)
     """Width and length of the stem [m]."""
+    parts: tuple[tuple[float, float, float, float], ...] = ()
+    """Boxes (centre x, centre y, width, depth) [m] that take the place of bar and stem. They must touch, and
+    not overlap. Any origin will do: the body's frame is put at their common centre of area."""
     height_m: float = 0.03175
+    centre_of_mass_m: Vec2 = (0.0, 0.0)
+    """Where the centre of mass is in the frame of the uniform body; for the T, y runs from stem to bar."""
     mass_kg: float = 0.1
     inertia: Literal["uniform", "placeholder"] = "uniform"
     """`uniform`: that of the boxes (3.7e-4 kg m2 about z). `placeholder`: the reference's diag(1e-5)."""
     friction: float = 0.5
     """Against the table."""
 
+    @model_validator(mode="after")
+    def _is_a_body(self) -> Slider:
+        if not self.tee.carries(self.centre_of_mass_m):
+            raise ValueError(f"centre_of_mass_m {self.centre_of_mass_m} lies beside the body: it would tip")
+        return self
+
     @property
-    def tee(self) -> Tee:
-        """Plane geometry of this T."""
-        return Tee(self.bar, self.stem)
+    def tee(self) -> Shape:
+        """Plane geometry of this body."""
+        return _shape(self.bar, self.stem, self.parts)
+
+
+@lru_cache(maxsize=64)
+def _shape(bar: Vec2, stem: Vec2, parts: tuple[tuple[float, float, float, float], ...]) -> Shape:
+    return BoxUnion(parts) if parts else Tee(bar, stem)
 
 
 class Pusher(StrictModel):
@@ -49,50 +71,33 @@ class Pusher(StrictModel):
     damping_ns_m: float = 100.0
 
 
+Vec7 = tuple[float, float, float, float, float, float, float]
+
+
+class Arm(StrictModel):
+    """An arm of seven joints, base at the world's origin, that carries the pusher's rod (docs/arm.md)."""
+
+    nominal: Vec7 = (0.6202, 1.0135, -0.5873, -1.4182, 0.6449, 0.8986, -0.1536)
+    """Posture [rad] from which inverse kinematics starts and to which it returns where the task leaves it
+    free. The reference's, with joint 7 half a turn on: so the camera heads as on the floating pusher."""
+    centring_per_s: float = Field(default=1.0, ge=0)
+    """Rate at which joints return to `nominal` as far as the tip is not moved by it."""
+    heading_per_s: float = Field(default=5.0, ge=0)
+    """Rate at which joint 7 turns the wrist camera back to its heading, within its limits."""
+    update_s: float = Field(default=0.005, gt=0)
+    """Period of the joint commands and of the joint states (200 Hz)."""
+    stiffness_nm_rad: float = Field(default=4000.0, gt=0)
+    damping_nms_rad: float = Field(default=200.0, gt=0)
+
+
 class Physics(StrictModel):
     """How contact is computed."""
 
     time_step_s: float = Field(default=0.01, gt=0)
-    contact: Literal["spheres", "hydroelastic"] = "spheres"
-    """`spheres`: the T rides on 28 points, true to quasi-statics and fast. `hydroelastic`: pressure field."""
+    contact: Literal["spheres", "hydroelastic", "quasistatic"] = "spheres"
+    """`spheres`: the T rides on 28 points, true to quasi-statics and fast. `hydroelastic`: pressure field.
+    `quasistatic`: no dynamics at all; a plan says where the T is, and `Station.place` puts it there."""
     approximation: Literal["lagged", "sap", "similar"] = "lagged"
-
-
-class Camera(StrictModel):
-    """One colour camera; intrinsics as calibrated at `calibrated_size`, rendered `scale` times that size."""
-
-    parent: Literal["world", "flange"]
-    rpy: Vec3
-    """Roll, pitch, yaw [rad] of the optical frame (z forward, y down) in the parent."""
-    xyz: Vec3
-    """Position in the parent [m]. `flange` is link 7 of the reference's arm: 0.22 m above the tip, z down."""
-    fx: float = 616.704
-    fy: float = 616.777
-    cx: float = 318.05
-    cy: float = 244.107
-    calibrated_size: tuple[int, int] = (640, 480)
-    scale: float = Field(default=1.0, gt=0, le=1)
-    shadows: bool = False
-
-
-class Light(StrictModel):
-    """A directional light in the world."""
-
-    position: Vec3
-    """It shines from here towards the origin."""
-    colour: Vec3 = (1.0, 1.0, 1.0)
-    intensity: float = 1.0
-
-
-class Look(StrictModel):
-    """Colours and lights; RGB in [0, 1]."""
-
-    slider: Vec3 = (0.15, 0.15, 0.15)
-    pusher: Vec3 = (1.0, 0.345, 0.1)
-    table: Vec3 = (0.7, 0.7, 0.7)
-    background: Vec3 = (0.55, 0.45, 0.35)
-    lights: tuple[Light, ...] = ()
-    """None: one white light at each camera."""
 
 
 class Task(StrictModel):
@@ -136,42 +141,103 @@ class Scenario(StrictModel):
     """Camera frames and action steps."""
     slider: Slider = Slider()
     pusher: Pusher = Pusher()
+    arm: Arm | None = None
+    """None: the pusher floats."""
     physics: Physics = Physics()
+    actuation: Actuation = Actuation()
     cameras: dict[str, Camera]
     look: Look = Look()
     task: Task = Task()
     limits: Limits = Limits()
+    randomise: Randomise = Randomise()
+    applied_gaps: Mapping[str, int] = {}
+    """Gaps (sim/gaps.py) that made this scenario what it is; a record, they are not applied again."""
+
+    def drawn(self, seed: int, *, goal: bool = True) -> Scenario:
+        """Return the scenario of the episode of `seed`: `randomise` carried out. Itself if nothing is random.
+
+        Args:
+            goal: False leaves the goal where it is meant to be, as a trial of a policy wants it.
+        """
+        return draw(self, seed, goal=goal)
 
     @model_validator(mode="after")
     def _periods_divide(self) -> Scenario:
-        for slow, fast, names in (
+        step_s = self.physics.time_step_s
+        pairs = [
             (self.policy_period_s, self.control_period_s, "policy_period_s / control_period_s"),
-            (self.control_period_s, self.physics.time_step_s, "control_period_s / physics.time_step_s"),
-        ):
+            (self.control_period_s, step_s, "control_period_s / physics.time_step_s"),
+        ]
+        if self.arm is not None:
+            pairs += [
+                (self.control_period_s, self.arm.update_s, "control_period_s / arm.update_s"),
+                (self.arm.update_s, step_s, "arm.update_s / physics.time_step_s"),
+            ]
+        for slow, fast, names in pairs:
             if fast <= 0 or abs(slow / fast - round(slow / fast)) > 1e-9 or slow < fast:
                 raise ValueError(f"{names} = {slow} / {fast} must be a whole number of 1 or more")
+        lag = self.actuation.lag_s / self.control_period_s
+        if abs(lag - round(lag)) > 1e-9:
+            raise ValueError(
+                f"actuation.lag_s = {self.actuation.lag_s} must be a whole number of control periods "
+                f"({self.control_period_s} s)"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _randomised_cameras_exist(self) -> Scenario:
+        moving = self.randomise.camera_m or self.randomise.camera_deg or self.randomise.background_radius
+        for name in self.randomise.cameras:
+            if moving and name not in self.cameras:
+                raise ValueError(f"randomise.cameras names {name!r}; {nearest(name, self.cameras)}")
         return self
 
 
-def load_scenario(name: str | Path, overrides: dict[str, Any] | None = None) -> Scenario:
+def load_scenario(
+    name: str | Path,
+    overrides: dict[str, Any] | None = None,
+    *,
+    gaps: Sequence[str] | Mapping[str, int] = (),
+) -> Scenario:
     """Read a scenario by the name of a shipped one, or from a YAML file.
 
-    A file may begin with `extends: NAME`: it then holds only what differs from that scenario.
+    A file may begin with `extends: NAME`: it then holds only what differs from that scenario. It may name
+    gaps under `gaps:`, which are laid over all that the file says.
+
+    Args:
+        overrides: nested mapping laid over the file, before the gaps.
+        gaps: more gaps, as {"camera_orbit": 2} or ["camera_orbit=2"].
 
     Raises:
-        ConfigError: no such scenario (lists the shipped ones), or a key or value that does not fit.
+        ConfigError: no such scenario (lists the shipped ones) or gap, or a key or value that does not fit.
     """
+    from sim.gaps import apply_gaps, parse_gaps  # they are laid over scenarios, so they come after them
+
     path = _find(name)
+    data = merge(_read(path), overrides or {})
+    wanted = {**parse_gaps(data.pop("gaps", None) or {}, where=str(path)), **parse_gaps(gaps)}
+    return apply_gaps(parse(data, Scenario, str(path)), wanted)
+
+
+def _read(path: Path, below: tuple[Path, ...] = ()) -> dict[str, Any]:
+    """Read a file and all that it extends, the one furthest down first."""
     data = read_yaml(path)
-    if base := data.pop("extends", None):
-        data = merge(read_yaml(_find(base)), data)
-    return parse(merge(data, overrides or {}), Scenario, str(path))
+    base = data.pop("extends", None)
+    if base is None:
+        return data
+    file = _find(base, beside=path)
+    if file in (*below, path):
+        chain = " -> ".join(p.name for p in (*below, path, file))
+        raise ConfigError(f"{path}: `extends` goes round in a circle: {chain}")
+    return merge(_read(file, (*below, path)), data)
 
 
-def _find(name: str | Path) -> Path:
+def _find(name: str | Path, beside: Path | None = None) -> Path:
     path = Path(name)
     if path.suffix not in (".yaml", ".yml"):
         path = FOLDER / f"{name}.yaml"
+    elif beside is not None:
+        path = beside.parent / path
     if not path.is_file():
         known = ", ".join(sorted(p.stem for p in FOLDER.glob("*.yaml")))
         raise ConfigError(

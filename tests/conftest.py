@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import secrets
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import settings
@@ -31,7 +34,7 @@ settings.register_profile("here", deadline=None)
 settings.register_profile("ci", deadline=None, derandomize=True, print_blob=True)
 settings.load_profile("ci" if os.environ.get("CI") else "here")
 
-NEEDS = {"ros": "rclpy", "sim": "pydrake", "train": "torch"}
+NEEDS = {"ros": "rclpy", "sim": "pydrake", "train": "torch", "ray": "ray"}
 """Marker -> the package without which such a test is skipped."""
 
 
@@ -51,3 +54,35 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def root() -> Path:
     """Return the root of the repository."""
     return ROOT
+
+
+@pytest.fixture(scope="session")
+def _ray_environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Tell Ray, which reads this once when it is imported, to leave no token in the home folder."""
+    token = tmp_path_factory.mktemp("ray") / "token"
+    token.write_text(secrets.token_hex(16))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+        patch.setenv("RAY_AUTH_MODE", "token")
+        patch.setenv("RAY_AUTH_TOKEN_PATH", str(token))
+        yield
+
+
+@pytest.fixture(scope="module")
+def two_nodes(_ray_environment: None) -> Iterator[Any]:
+    """Give a real Ray cluster of two machines with one core each, both of them processes on this one.
+
+    Its `second` is the one that a test may take away.
+    """
+    import ray
+    from ray.cluster_utils import Cluster
+
+    node = {"num_cpus": 1, "object_store_memory": 80 * 1024 * 1024}
+    cluster = Cluster(initialize_head=True, head_node_args={**node, "include_dashboard": False})
+    try:
+        cluster.second = cluster.add_node(**node)
+        ray.init(address=cluster.address, log_to_driver=False)
+        yield cluster
+    finally:
+        ray.shutdown()
+        cluster.shutdown()

@@ -52,6 +52,10 @@ ROOMS = (
             "report*.py": {"matplotlib", "jinja2", "PIL"},
             "*_plots.py": {"matplotlib"},
             "executors.py": {"ray"},
+            "data/overview.py": {"jinja2", "PIL"},
+            "data/lerobot_*.py": {"pyarrow", "av", "PIL"},
+            "data/zarr_format.py": {"zarr", "numcodecs"},
+            "data/hdf5_format.py": {"h5py"},
         },
     ),
     Room(
@@ -64,7 +68,11 @@ ROOMS = (
     Room(
         "sim",
         {"numpy", "pydrake", "ambient_policy", "sim"} | CONFIG_AND_TERMINAL,
-        {"film.py": {"PIL"}},  # draws on films and stills
+        {
+            "film.py": {"PIL"},  # draws on films and stills
+            "effects.py": {"cv2"},  # blurs an image
+            "gallery*.py": {"PIL", "matplotlib"},  # pictures for the docs
+        },
     ),
     Room(
         ROS_NODES,

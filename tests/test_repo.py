@@ -17,13 +17,17 @@ COMMANDS = {
     "analyse",
     "annotate",
     "collect",
+    "data",
     "evaluate",
     "export",
+    "gaps",
     "inspect",
     "launch",
+    "replay",
     "report",
     "sweep",
-} | {"train"}
+    "train",
+}
 DOCUMENTS = ("README.md", "CONTRIBUTING.md", "docs/decisions/README.md")
 
 
@@ -75,8 +79,8 @@ def test_every_subcommand_in_the_papers_exists(root: Path, document: str) -> Non
 
 @pytest.mark.parametrize("document", ["README.md", "Makefile"])
 def test_every_launch_argument_in_the_papers_is_declared(root: Path, document: str) -> None:
-    launch = yaml.safe_load((root / "launch" / "pushing.launch.yaml").read_text())["launch"]
-    declared = {entry["arg"]["name"] for entry in launch if "arg" in entry}
+    launches = [yaml.safe_load(file.read_text())["launch"] for file in (root / "launch").glob("*.yaml")]
+    declared = {entry["arg"]["name"] for launch in launches for entry in launch if "arg" in entry}
     said = set(re.findall(r"\b([a-z_]+):=", (root / document).read_text()))
     assert said
     assert said <= declared

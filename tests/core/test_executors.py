@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import secrets
 import sys
 import threading
 import time
@@ -16,18 +15,6 @@ import pytest
 
 from ambient_policy.errors import ConfigError
 from ambient_policy.executors import RaySettings, run_jobs
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _ray_environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Tell Ray, which reads this once when it is imported, to leave no token in the home folder."""
-    token = tmp_path_factory.mktemp("ray") / "token"
-    token.write_text(secrets.token_hex(16))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
-        patch.setenv("RAY_AUTH_MODE", "token")
-        patch.setenv("RAY_AUTH_TOKEN_PATH", str(token))
-        yield
 
 
 def double(item: int, stop: Callable[[], bool]) -> int:
@@ -70,8 +57,10 @@ def test_results_come_as_jobs_end_and_no_more_than_workers_run():
 
 def test_a_caller_who_leaves_stops_running_jobs_and_starts_no_more():
     seen: list[tuple[int, bool]] = []
+    started: set[int] = set()
 
     def job(item: int, stop: Callable[[], bool]) -> None:
+        started.add(item)
         deadline = time.monotonic() + 60
         while item > 0 and not stop() and time.monotonic() < deadline:
             time.sleep(0.01)
@@ -79,6 +68,9 @@ def test_a_caller_who_leaves_stops_running_jobs_and_starts_no_more():
 
     jobs = run_jobs(job, range(5), workers=2)
     assert next(jobs).item == 0
+    deadline = time.monotonic() + 60
+    while started != {0, 1, 2} and time.monotonic() < deadline:
+        time.sleep(0.01)
     jobs.close()
     assert sorted(seen)[0] == (0, False)
     assert sorted(seen)[1:] == [(1, True), (2, True)], "two were running; the rest must not start"
@@ -104,6 +96,8 @@ def test_without_ray_the_error_says_how_to_install_it(monkeypatch):
         run_jobs(double, [1], executor="ray")
 
 
+@pytest.mark.ray
+@pytest.mark.usefixtures("_ray_environment")
 def test_nobody_at_the_address_is_said_at_once():
     started = time.monotonic()
     with pytest.raises(ConfigError, match="no Ray cluster at address '127.0.0.1:9'.*ray start --head"):
@@ -114,27 +108,11 @@ def test_nobody_at_the_address_is_said_at_once():
 # On Ray. Its workers cannot import this file: jobs are made inside a function, which Ray sends by value.
 
 
-@pytest.fixture(scope="module")
-def two_nodes() -> Iterator[Any]:
-    """Give a real Ray cluster of two machines with one core each, both of them processes on this one."""
-    import ray
-    from ray.cluster_utils import Cluster
-
-    node = {"num_cpus": 1, "object_store_memory": 80 * 1024 * 1024}
-    cluster = Cluster(initialize_head=True, head_node_args={**node, "include_dashboard": False})
-    try:
-        cluster.second = cluster.add_node(**node)
-        ray.init(address=cluster.address, log_to_driver=False)
-        yield cluster
-    finally:
-        ray.shutdown()
-        cluster.shutdown()
-
-
 def on_ray(job: Callable[..., Any], items: Any, workers: int = 2, **settings: Any) -> dict[int, Any]:
     return results(run_jobs(job, items, executor="ray", workers=workers, ray=RaySettings(**settings)))
 
 
+@pytest.mark.ray
 def test_ray_runs_jobs_on_both_machines(two_nodes):
     def make() -> Callable[..., Any]:
         def job(item: int, stop: Callable[[], bool]) -> tuple[int, str, int]:
@@ -158,6 +136,7 @@ def test_ray_runs_jobs_on_both_machines(two_nodes):
     assert os.getpid() not in {result[2] for result in ended.values()}
 
 
+@pytest.mark.ray
 def test_a_worker_killed_in_the_middle_is_retried_and_an_exception_is_not(two_nodes, tmp_path):
     def make(folder: str) -> Callable[..., Any]:
         def job(item: int, stop: Callable[[], bool]) -> int:
@@ -183,6 +162,7 @@ def test_a_worker_killed_in_the_middle_is_retried_and_an_exception_is_not(two_no
     assert ended[2] == 1
 
 
+@pytest.mark.ray
 def test_a_worker_that_always_dies_is_an_error_after_the_retries(two_nodes, tmp_path):
     def make(folder: str) -> Callable[..., Any]:
         def job(item: int, stop: Callable[[], bool]) -> None:
@@ -200,6 +180,7 @@ def test_a_worker_that_always_dies_is_an_error_after_the_retries(two_nodes, tmp_
     assert (tmp_path / "starts").read_text() == "xx"
 
 
+@pytest.mark.ray
 def test_a_caller_who_leaves_cancels_jobs_on_ray(two_nodes, tmp_path):
     def make(folder: str) -> Callable[..., Any]:
         def job(item: int, stop: Callable[[], bool]) -> None:
@@ -225,6 +206,7 @@ def test_a_caller_who_leaves_cancels_jobs_on_ray(two_nodes, tmp_path):
     assert not (tmp_path / "started3").exists()
 
 
+@pytest.mark.ray
 def test_no_more_than_workers_run_on_ray(two_nodes):
     def make() -> Callable[..., Any]:
         def job(item: int, stop: Callable[[], bool]) -> tuple[float, float]:
@@ -240,11 +222,13 @@ def test_no_more_than_workers_run_on_ray(two_nodes):
     assert all(end <= begin for (_, end), (begin, _) in pairwise(spans)), "two machines, but one worker"
 
 
+@pytest.mark.ray
 def test_a_job_that_no_machine_can_take_is_refused(two_nodes):
     with pytest.raises(ConfigError, match="no machine of the Ray cluster has 1 CPU and 4 GPU for one job"):
         run_jobs(double, [1], executor="ray", ray=RaySettings(gpus=4))
 
 
+@pytest.mark.ray
 def test_a_machine_that_goes_down_gives_its_jobs_to_the_others(two_nodes, tmp_path):
     """Last, because it takes the second machine away."""
     doomed = two_nodes.second.node_id

@@ -166,3 +166,13 @@ def test_images_may_be_large() -> None:
     msg = convert.image_msg(pixels, 0, "")
     assert isinstance(msg, Image)
     assert convert.image_array(msg).base is not None, "reading must not copy"
+
+
+@pytest.mark.parametrize("spoil", ["zero", "nan"])
+def test_a_calibration_that_is_none_is_refused(spoil: str) -> None:
+    """Drivers without a calibration send zeros; comparing with that must not end a node."""
+    model = CameraModel(width=64, height=48, fx=60.0, fy=60.0, cx=32.0, cy=24.0, frame_id="lens")
+    msg = convert.camera_info_msg(model, 1.0)
+    msg.k = [0.0 if spoil == "zero" else float("nan")] * 9
+    with pytest.raises(convert.MessageError, match="calibration from 'lens' has 64x48 pixels, fx"):
+        convert.camera_model(msg)

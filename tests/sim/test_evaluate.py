@@ -91,3 +91,5 @@ def test_evaluate_resumes_films_and_refuses_another_policy(tmp_path, short, caps
     assert "0/3 = 0.000" in capsys.readouterr().out
     with pytest.raises(ConfigError, match="trials of hand-made .* this bundle is other"):
         run("b", 3)
+    with pytest.raises(ConfigError, match=r"trials in scenario pushing, these are in pushing\+friction=1"):
+        run("a", 3, "--gap", "friction")

@@ -102,6 +102,27 @@ def test_equal_histories_give_equal_bits(seeing):
         np.testing.assert_array_equal(a, b)
 
 
+def test_placing_shows_what_a_reset_shows(seeing):
+    """A kinematic replay renders poses that no dynamics has touched."""
+    start = sample_start(SCENARIO, 7)
+    seeing.reset(start)
+    expected = seeing.images()
+    seeing.reset(sample_start(SCENARIO, 8))
+    seeing.advance(HOME + [0.05, -0.1], 10)
+    time_s, other = seeing.time_s, seeing.images()
+    seeing.place(start.slider_pose, start.tool_xy)
+    assert seeing.time_s == time_s
+    np.testing.assert_allclose(seeing.slider_pose(), start.slider_pose, atol=1e-12)
+    np.testing.assert_array_equal(seeing.tool_xy(), start.tool_xy)
+    np.testing.assert_array_equal(seeing.tool_velocity(), 0.0)
+    for name, image in seeing.images().items():
+        assert np.abs(image.astype(int) - other[name]).max() > 50
+        np.testing.assert_array_equal(image, expected[name], err_msg=name)
+    for _ in range(20):
+        seeing.advance(start.tool_xy)
+    np.testing.assert_allclose(seeing.slider_pose(), start.slider_pose, atol=1e-4, err_msg="and stays there")
+
+
 def project(station: Station, camera: str, point: np.ndarray) -> tuple[int, int]:
     """Pinhole projection of a world point (3,) to (column, row)."""
     model = station.cameras[camera]

@@ -491,6 +491,7 @@ def test_two_sweeps_do_not_share_a_folder(bench):
     process.communicate(timeout=120)
 
 
+@pytest.mark.ray
 def test_on_ray_a_killed_worker_costs_no_job(bench, tmp_path):
     """The job starts again, once the trainer that the dead worker left behind has written a checkpoint."""
     token = tmp_path / "token"

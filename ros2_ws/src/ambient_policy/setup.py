@@ -19,6 +19,7 @@ setup(
         (f"share/{ROS_NAME}", ["package.xml"]),
         (f"share/{ROS_NAME}/launch", sorted(glob("launch/*.launch.*"))),
         (f"share/{ROS_NAME}/config", sorted(glob("config/*"))),
+        (f"share/{ROS_NAME}/faults", sorted(glob("faults/*.yaml"))),
     ],
     zip_safe=False,
     entry_points={

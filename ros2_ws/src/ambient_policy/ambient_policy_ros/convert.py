@@ -105,7 +105,16 @@ def camera_info_msg(camera: CameraModel, time_s: float) -> CameraInfo:
 
 
 def camera_model(msg: CameraInfo) -> CameraModel:
-    """Return the intrinsics [px] of a calibration message."""
+    """Return the intrinsics [px] of a calibration message.
+
+    Raises:
+        MessageError: it is no calibration, as of a driver that has none: sizes or focal lengths not above 0.
+    """
+    if not (msg.width > 0 and msg.height > 0 and msg.k[0] > 0 and msg.k[4] > 0):
+        raise MessageError(
+            f"calibration from {msg.header.frame_id!r} has {msg.width}x{msg.height} pixels, fx {msg.k[0]}, "
+            f"fy {msg.k[4]}; needs numbers above 0"
+        )
     return CameraModel(
         width=msg.width,
         height=msg.height,

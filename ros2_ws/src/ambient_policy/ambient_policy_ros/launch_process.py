@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import shlex
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from ambient_policy.config import nearest
-from ambient_policy_ros.launch_find import executable
+from ambient_policy_ros.launch_find import ROS_NAME, executable
 from ambient_policy_ros.launch_substitutions import Context, LaunchError, as_bool, evaluate, parse, perform
 from ambient_policy_ros.launch_yaml_loader import Entity
 
@@ -33,6 +33,9 @@ class Process:
     respawn_delay_s: float = 0.0
     shutdown_on_exit: bool = False
     """Whether its end, good or bad, ends all the others."""
+    takes_interrupts_late: bool = False
+    """Whether it unblocks SIGINT when it has loaded, as our nodes do: an interrupt then ends it without a
+    traceback. Any other program would never see one."""
 
 
 def from_executable(entity: Entity, context: Context) -> Process:
@@ -61,7 +64,8 @@ def from_node(entity: Entity, context: Context, scratch: Path) -> Process:
         command += ["--params-file", str(_params_file(param, context, section, scratch))]
     for remap in entity.pairs("remap", ("from", "to")):
         command += ["-r", f"{evaluate(remap.text('from'), context)}:={evaluate(remap.text('to'), context)}"]
-    return _process(entity, context, label or node or name, command)
+    process = _process(entity, context, label or node or name, command)
+    return replace(process, takes_interrupts_late=package == ROS_NAME)
 
 
 def _process(entity: Entity, context: Context, name: str, command: list[str]) -> Process:

@@ -15,6 +15,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 
 from ambient_policy_ros.launch_process import Process
 from ambient_policy_ros.launch_substitutions import LaunchError
@@ -45,10 +46,12 @@ def _to_stdout(line: str) -> None:
     sys.stdout.flush()
 
 
-def _in_child() -> None:
+def _in_child(hold_interrupts: bool) -> None:
     """Prepare a child between fork and exec."""
     # A runner started with `&` from a script ignores SIGINT, and children would inherit that.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
+    if hold_interrupts:
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     # If this runner is killed outright, the kernel ends its children.
     _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
@@ -119,7 +122,7 @@ class _Runner:
                 cwd=process.cwd,
                 limit=_LINE_LIMIT,
                 start_new_session=True,
-                preexec_fn=_in_child,
+                preexec_fn=partial(_in_child, process.takes_interrupts_late),
             )
         except OSError as error:
             self._write(f"[launch] cannot start {process.name}: {error}\n")

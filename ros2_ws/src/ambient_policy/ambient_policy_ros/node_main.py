@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import array
+import contextlib
+import faulthandler
+import signal
 import sys
 from collections.abc import Callable
 from typing import TypeVar
 
 import pydantic
 import rclpy
+from rclpy.clock import Clock, ClockType
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.node import Node
 
@@ -16,6 +20,11 @@ from ambient_policy.config import parse
 from ambient_policy.errors import AmbientPolicyError
 
 Model = TypeVar("Model", bound=pydantic.BaseModel)
+
+LOOK_UP_S = 0.5
+"""A node that spins notices at least this often that it shall end."""
+CLEAN_UP_S = 4.0
+"""Closing took 0.1 s at most; after this long it hangs, and the process prints where and ends with code 1."""
 
 _OF_RCLPY = ("use_sim_time", "start_type_description_service")
 
@@ -52,13 +61,20 @@ def run(make: Callable[[], Node], work: Callable[[Node], int] | None = None) -> 
     Returns:
         0 after SIGINT or SIGTERM, 2 after an error that a user can cure, else what `work` returns.
     """
-    rclpy.init()
     executor = None
     node = None
+    started = False
     try:
+        # The launcher may have held an interrupt back, so that it does not strike among the imports.
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+        rclpy.init()
+        started = True
         node = make()
         if work is not None:
             return work(node)
+        # On a signal rclpy first wakes the executor and then ends its context, in another thread. An executor
+        # that looks in between waits again, for ever if no message and no timer comes.
+        node.create_timer(LOOK_UP_S, _nothing, clock=Clock(clock_type=ClockType.STEADY_TIME))
         executor = SingleThreadedExecutor()
         executor.add_node(node)
         executor.spin()
@@ -68,9 +84,20 @@ def run(make: Callable[[], Node], work: Callable[[Node], int] | None = None) -> 
     except AmbientPolicyError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except Exception:
+        # A signal ends the context at once; whatever was being made then fails, each thing in its own words.
+        if started and not rclpy.ok():
+            return 0
+        raise
     finally:
-        if executor is not None:
-            executor.shutdown()
-        if node is not None:
-            node.destroy_node()
-        rclpy.try_shutdown()
+        # From here on rclpy takes signals and does nothing about them, so nobody else could end a hang.
+        faulthandler.dump_traceback_later(CLEAN_UP_S, exit=True)
+        for part in (executor and executor.shutdown, node and node.destroy_node, rclpy.try_shutdown):
+            with contextlib.suppress(KeyboardInterrupt):
+                if part is not None:
+                    part()
+        faulthandler.cancel_dump_traceback_later()
+
+
+def _nothing() -> None:
+    """Be called: that alone makes the executor look whether it shall end."""

@@ -175,8 +175,12 @@ class PolicyNode(Node):
 
     def _on_camera_info(self, camera: str, msg: CameraInfo) -> None:
         """Compare the lens with the one the policy was trained with, once."""
+        try:
+            have, trained = convert.camera_model(msg), self._spec.cameras[camera].capture
+        except AmbientPolicyError as error:
+            self._once(f"camera {camera}: {error}")
+            return
         self.destroy_subscription(self._infos.pop(camera))
-        have, trained = convert.camera_model(msg), self._spec.cameras[camera].capture
         now, then = have.fx / max(have.width, 1), trained.fx / trained.width
         if abs(now / then - 1) > 0.05:
             self.get_logger().warning(

@@ -1,7 +1,7 @@
 """Twin node: stands for the robot; publishes what it publishes, takes tool/target, runs and scores trials.
 
 It owns the simulated station and ROS time (/clock), all in one thread. Everything of a run goes into one
-folder: trials.jsonl, latency.jsonl, run.json, stills/, a film and report.html.
+folder: trials.jsonl, latency.jsonl, run.json, stills/, a film, report.html; under a fault plan, faults.json.
 """
 
 from __future__ import annotations
@@ -16,11 +16,22 @@ from typing import Any, Literal
 
 from pydantic import Field
 from rclpy.node import Node
+from rich.console import Console
 
 from ambient_policy.config import StrictModel
 from ambient_policy.provenance import commit
 from ambient_policy_ros import node_main
+from ambient_policy_ros.fault_plan import load_plan
+from ambient_policy_ros.fault_record import (
+    FaultRecord,
+    TrialFaults,
+    facts_of,
+    outcome_of,
+    table,
+    write_record,
+)
 from ambient_policy_ros.latency import LatencyBook
+from ambient_policy_ros.twin_faults import TwinFaults
 from ambient_policy_ros.twin_link import TwinLink
 from ambient_policy_ros.twin_pace import LockStep, RealTime
 from ambient_policy_ros.twin_record import Recorder, fresh_folder
@@ -44,6 +55,8 @@ class TwinParameters(StrictModel):
     mode: Literal["lockstep", "realtime"] = "lockstep"
     output: str = ""
     """Folder of the run; by default a new one under runs/."""
+    faults: str = ""
+    """Fault plan: name of a shipped one, or path of a YAML file; none by default."""
     viewer: bool = False
     """Whether to serve a live 3-D view on this machine (Meshcat)."""
     video: bool = True
@@ -67,6 +80,7 @@ def run_trials(node: TwinNode) -> int:
     """Run all trials, then write the report; also after an interrupt, for the trials that have ended."""
     config = node.config
     scenario = load_scenario(config.scenario)
+    faults = TwinFaults(load_plan(config.faults), scenario.cameras) if config.faults else None
     began = datetime.datetime.now()
     folder = fresh_folder(Path(config.output or f"runs/{scenario.name}-{began:%Y%m%d-%H%M%S}"))
     meshcat, url = start_viewer() if config.viewer else (None, "")
@@ -74,13 +88,16 @@ def run_trials(node: TwinNode) -> int:
         print(f"live view: open {url} in a browser", flush=True)
     station = Station(scenario, meshcat=meshcat, extra_cameras={FILM: FILM_CAMERA})
     book = LatencyBook(folder / "latency.jsonl")
-    link = TwinLink(node, station.cameras, book.taken_over)
-    pace = (LockStep if config.mode == "lockstep" else RealTime)(link, book, config.silence_s)
+    link = TwinLink(node, station.cameras, book.taken_over, faults, station.joint_names)
+    pace = (LockStep if config.mode == "lockstep" else RealTime)(
+        link, book, config.silence_s, config.startup_s
+    )
     recorder = Recorder(folder, station, config.video)
     runner = TrialRunner(
         station, link, pace, book, recorder, RUNNERS[config.mode], config.startup_s, config.silence_s
     )
     ended = successes = 0
+    outcomes: list[TrialFaults] = []
     start_s = time.monotonic()
     try:
         for number in range(config.trials):
@@ -92,6 +109,11 @@ def run_trials(node: TwinNode) -> int:
             held = " and held" if trial.held else ""
             outcome = trial.outcome.replace("_", " ").upper()
             print(f"{label}: {outcome}{when}{held}   [{successes} of {ended} succeeded]", flush=True)
+            if faults is not None:
+                outcomes.append(outcome_of(faults, runner.motion, trial))
+                if (lost := faults.lost()) and ended < config.trials:
+                    print(f"the plan has killed {', '.join(lost)}: no more trials; respawn:=true", flush=True)
+                    break
     finally:
         wall_s = time.monotonic() - start_s
         facts: dict[str, Any] = {
@@ -114,11 +136,19 @@ def run_trials(node: TwinNode) -> int:
             "ros_distro": os.environ.get("ROS_DISTRO", "jazzy wheels"),
             "commit": commit(),
         }
+        if faults is not None:
+            if len(outcomes) < len(runner.trials):  # the last one was aborted
+                outcomes.append(outcome_of(faults, runner.motion, runner.trials[-1]))
+            record = FaultRecord(mode=config.mode, plan=faults.plan, trials=outcomes)
+            write_record(folder / "faults.json", record)
+            facts["faults"] = facts_of(record, config.faults)
         if isinstance(pace, RealTime):
             facts["late_ticks"] = f"{pace.late_ticks} of {pace.ticks} by more than 10 ms"
         link.close()
         book.close()
         report = recorder.finish(facts)
+    if faults is not None:
+        Console(width=170).print(table(record))
     print(f"{successes} of {ended} trials succeeded; report: {report}", flush=True)
     return 0
 

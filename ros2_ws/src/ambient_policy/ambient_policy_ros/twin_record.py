@@ -68,4 +68,3 @@ class Recorder:
         if not (self._folder / "trials.jsonl").exists():
             return None
         return write_report(self._folder)
-

@@ -14,6 +14,8 @@ from rclpy.executors import ExternalShutdownException
 from ambient_policy.errors import TrialError
 from ambient_policy.provenance import commit
 from ambient_policy.trials import Trial
+from ambient_policy_ros.fault_plan import NODES
+from ambient_policy_ros.fault_record import MotionLog
 from ambient_policy_ros.latency import LatencyBook
 from ambient_policy_ros.twin_link import TwinLink
 from ambient_policy_ros.twin_pace import Pace
@@ -22,7 +24,6 @@ from sim.starts import sample_start
 from sim.station import Station
 from sim.task import OutcomeMonitor
 
-NODES = ("policy", "servo")
 PROGRESS_S = 4.0
 """A line is printed this often (wall time)."""
 
@@ -62,6 +63,10 @@ class TrialRunner:
         self._ticks_a_frame = round(self._scenario.policy_period_s / self._scenario.control_period_s)
         self._stamp_ns = 1_000_000_000  # 0 would mean "no time yet" to ROS
         self.simulated_s = 0.0
+        self.motion = MotionLog()
+        """The tool in the last trial, if there are faults."""
+        self.trials: list[Trial] = []
+        """All that have ended, aborted ones too."""
 
     def run(self, number: int, seed: int, label: str) -> Trial:
         """Run trial `number`, counted from 0, from the start of `seed`; `label` heads its lines of progress.
@@ -75,21 +80,29 @@ class TrialRunner:
         self._settle()
         self._book.begin_trial(number)
         self._recorder.begin_trial(seed, label)
-        inbox = self._link.inbox
+        inbox, faults = self._link.inbox, self._link.faults
         inbox.policy_holds.clear()
-        inbox.accepted = 0
+        inbox.accepted = inbox.refused = 0
         inbox.facts.pop("holds", None)
         self._enable(True, self._silence_s)
         self._pace.begin()
+        if faults is not None:
+            faults.begin_trial(number, self._stamp_ns)
+        self.motion = MotionLog()
         monitor = OutcomeMonitor(self._scenario.task)
         silence: TrialError | None = None
         try:
-            self._to_the_end(monitor, label)
+            try:
+                self._to_the_end(monitor, label)
+            finally:
+                if faults is not None:
+                    faults.end_trial()
             self._enable(False, self._silence_s)
         except TrialError as error:
             silence = error
         trial = self._trial(monitor, seed, time.monotonic() - began_s, aborted=silence is not None)
         self._recorder.end_trial(trial)
+        self.trials.append(trial)
         if silence is not None:
             raise silence
         return trial
@@ -97,10 +110,11 @@ class TrialRunner:
     def _enable(self, value: bool, timeout_s: float) -> None:
         """Tell the nodes, and wait until each has said that it is so."""
         wanted = "active" if value else "inactive"
-        answers = self._link.inbox.enabled
+        answers, faults = self._link.inbox.enabled, self._link.faults
+        nodes = [node for node in NODES if faults is None or node not in faults.away]
         answers.clear()
-        began_s = time.monotonic()
-        while waiting := [node for node in NODES if answers.get(node) != wanted]:
+        said, began_s = 0, time.monotonic()
+        while waiting := [node for node in nodes if answers.get(node) != wanted]:
             if time.monotonic() - began_s > timeout_s:
                 raise TrialError(
                     f"no answer to policy/enable from: {', '.join(waiting)} (waited {timeout_s:.0f} s); see "
@@ -108,8 +122,12 @@ class TrialRunner:
                 )
             # Said again from time to time: an answer given before its reader was found is lost.
             self._link.publish_enable(value)
-            self._link.wait(lambda: all(answers.get(node) == wanted for node in NODES), 0.5)
-        if rivals := self._link.rivals():
+            said += 1
+            self._link.wait(lambda: all(answers.get(node) == wanted for node in nodes), 0.5)
+        if faults is not None and said > 1:  # a second answer must not pass for that to a later roll call
+            self._link.drain(time.monotonic() + 1.0)
+        # Discovery takes a killed node for alive for another 20 s.
+        if (faults is None or not faults.has_killed) and (rivals := self._link.rivals()):
             raise TrialError(
                 f"several nodes publish {', '.join(rivals)}: another launch is still running; end it, or "
                 "give this one a ROS_DOMAIN_ID of its own"
@@ -121,6 +139,8 @@ class TrialRunner:
         if ticks:
             self._station.advance(np.array(self._scenario.task.tool_home), ticks)
         self._stamp_ns += ticks * self._period_ns
+        joints = (self._stamp_ns, self._station.joint_positions(), self._station.joint_velocities())
+        self._link.queue_joints([joints], first=True)
         # One tick short: the time of the first pose must be news to the nodes.
         self._link.publish_clock((self._stamp_ns - self._period_ns) / 1e9)
 
@@ -138,7 +158,10 @@ class TrialRunner:
             if target is not None:
                 self._book.applied(target[0], time.monotonic())
                 command = target[1]
+            if self._link.faults is not None:
+                self.motion.add(tick * period_s, station.tool_xy(), station.tool_velocity(), command)
             station.advance(command)
+            self._queue_joints()
             tick += 1
             self._stamp_ns += self._period_ns
             self.simulated_s += period_s
@@ -149,6 +172,16 @@ class TrialRunner:
             if (now_s := time.monotonic()) >= report_s:
                 report_s = now_s + PROGRESS_S
                 self._say(monitor, label, tick * period_s, now_s - began_s)
+
+    def _queue_joints(self) -> None:
+        """Hand over the joints of the period that begins at this tick; an arm has several in it."""
+        samples = self._station.joint_samples
+        self._link.queue_joints(
+            [
+                (self._stamp_ns + self._period_ns * (k + 1) // len(samples), s.positions, s.velocities)
+                for k, s in enumerate(samples)
+            ]
+        )
 
     def _show(self) -> None:
         began_s = time.monotonic()
