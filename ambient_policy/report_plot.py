@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping, Sequence
 
 import matplotlib
@@ -12,6 +11,7 @@ matplotlib.use("Agg")
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
+from ambient_policy.page_figure import page_figure
 from ambient_policy.statistics import tail
 
 INK, BLUE, ORANGE, GREY = "#1c2733", "#1f6fb2", "#d1662b", "#8a97a3"
@@ -55,17 +55,4 @@ def latency_figure(stages: Mapping[str, Sequence[float]], headline: str | None) 
         spread.set(xlabel="ms", ylabel="chunks", title=headline[:1].upper() + headline[1:])
         spread.set_ylim(top=spread.get_ylim()[1] * 1.15)
         spread.set_xlim(left=0, right=max(times.max * 1.12, 1.0))
-    for axes in (over_run, spread):
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.title.set_size(10)
-        axes.tick_params(labelsize=8)
-        axes.xaxis.label.set_size(9)
-        axes.yaxis.label.set_size(9)
-    buffer = io.StringIO()
-    with matplotlib.rc_context(
-        {"svg.fonttype": "none", "font.family": "sans-serif", "svg.hashsalt": "report"}
-    ):
-        figure.savefig(buffer, format="svg", dpi=200, metadata={"Date": None})
-    text = buffer.getvalue()
-    # Only the element itself belongs inside a page, not the XML prologue.
-    return text[text.index("<svg") :]
+    return page_figure(figure, salt="report", dpi=200)

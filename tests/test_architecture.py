@@ -51,6 +51,7 @@ ROOMS = (
             "statistics.py": {"scipy"},
             "report*.py": {"matplotlib", "jinja2", "PIL"},
             "*_plots.py": {"matplotlib"},
+            "page_figure.py": {"matplotlib"},
             "executors.py": {"ray"},
             "data/overview.py": {"jinja2", "PIL"},
             "data/lerobot_*.py": {"pyarrow", "av", "PIL"},

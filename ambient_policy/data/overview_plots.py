@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +10,7 @@ import numpy as np
 
 from ambient_policy.data.projection import goal
 from ambient_policy.errors import ConfigError
+from ambient_policy.page_figure import page_figure
 from ambient_policy.spectra import default_band, fit_whitened
 
 matplotlib.use("Agg")
@@ -196,17 +196,4 @@ def _figure(width: float, height: float) -> Figure:
 
 
 def _svg(figure: Figure) -> str:
-    for axes in figure.axes:
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.title.set_fontsize(10)
-        axes.tick_params(labelsize=8)
-        axes.xaxis.label.set_fontsize(9)
-        axes.yaxis.label.set_fontsize(9)
-    buffer = io.StringIO()
-    with matplotlib.rc_context(
-        {"svg.fonttype": "none", "font.family": "sans-serif", "svg.hashsalt": "overview"}
-    ):
-        figure.savefig(buffer, format="svg", dpi=160, metadata={"Date": None})
-    text = buffer.getvalue()
-    # Only the element itself belongs inside a page, not the XML prologue.
-    return text[text.index("<svg") :]
+    return page_figure(figure, salt="overview", dpi=160)
