@@ -74,7 +74,7 @@ class ArmTool:
 
     def _command(self, context: Context, joint_velocity: Array) -> None:
         port = self._plant.get_desired_state_input_port(self._instance)
-        port.FixValue(context, np.r_[self._commanded, joint_velocity])
+        port.FixValue(context, np.concatenate([self._commanded, joint_velocity]))
 
     def _set_gains(self, arm: Arm, name: str) -> None:
         actuator = self._plant.GetJointActuatorByName(name)

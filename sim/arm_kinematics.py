@@ -123,7 +123,7 @@ class ArmKinematics:
         x_axis, z_axis = X_WT.rotation().matrix()[:, 0], X_WT.rotation().matrix()[:, 2]
         ahead = self._ahead(X_WT.translation()[:2], nearest, period_s)
         gap = np.array([*ahead, self._height_m]) - X_WT.translation()
-        tilt = np.cross(z_axis, [0.0, 0.0, 1.0])
+        tilt = np.array([z_axis[1], -z_axis[0]])  # of z_axis x vertical
         jacobian = self._plant.CalcJacobianSpatialVelocity(
             self._context, JacobianWrtVariable.kV, self._tip, np.zeros(3), self._world, self._world
         )
@@ -132,7 +132,7 @@ class ArmKinematics:
         result = DoDifferentialInverseKinematics(
             q,
             np.zeros(7),
-            np.array([*tilt[:2], *gap]) / period_s,
+            np.concatenate([tilt, gap]) / period_s,
             jacobian[[0, 1, 3, 4, 5]],
             self._parameters(q + wanted, period_s),
         )

@@ -31,7 +31,7 @@ class FloatingPusher:
     def follow(self, context: Context, xy: Array, velocity: Array) -> None:
         """Pull the tip towards `xy` (2,) [m] with spring and damper, at `velocity` [m/s]."""
         port = self._plant.get_desired_state_input_port(self._instance)
-        port.FixValue(context, np.r_[xy, velocity])
+        port.FixValue(context, np.concatenate([xy, velocity]))
 
     def xy(self, context: Context) -> Array:
         """Return the measured tip (2,) [m]."""

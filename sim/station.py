@@ -133,7 +133,7 @@ class Station:
         samples: list[JointSample] = []
         for i in range(periods):
             position = start + (goal - start) * ((i + 1) / periods)
-            samples += self._advance_one(self._delay.step(np.r_[position, velocity]))
+            samples += self._advance_one(self._delay.step(np.concatenate([position, velocity])))
         self.joint_samples = tuple(samples)
         self._target = goal.copy()
 
