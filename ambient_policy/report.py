@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import datetime
 import math
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
-import jinja2
 import numpy as np
 import tyro
 from rich.console import Console
 
 from ambient_policy import provenance
+from ambient_policy.page import write_page
 from ambient_policy.report_inputs import Run, Still, read_run
 from ambient_policy.report_plot import latency_figure
 from ambient_policy.statistics import Rate, success_rate, tail
@@ -78,20 +77,8 @@ def write_report(run_dir: Path) -> Path:
         TrialError: a file of the run is missing or broken; the text names it.
     """
     run = read_run(Path(run_dir))
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("ambient_policy", "."),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     page = run.folder / "report.html"
-    # Written beside and renamed: a browser that reloads never sees half a page.
-    partial = page.with_name(f".report.html.partial-{os.getpid()}")
-    partial.write_text(
-        environment.get_template("report_template.html.j2").render(view(run)), encoding="utf-8"
-    )
-    partial.replace(page)
+    write_page(page, "report_template.html.j2", **view(run))
     return page
 
 

@@ -11,7 +11,7 @@ matplotlib.use("Agg")
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
-from ambient_policy.page_figure import page_figure
+from ambient_policy.page import page_figure
 from ambient_policy.statistics import tail
 
 INK, BLUE, ORANGE, GREY = "#1c2733", "#1f6fb2", "#d1662b", "#8a97a3"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import datetime
 import io
-import os
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -63,7 +62,7 @@ def main(argv: list[str]) -> int:
     """Run the command."""
     args = tyro.cli(InspectArgs, args=argv, prog="ambient-policy data inspect")
     made = datetime.datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z")
-    page = write_page(args, made=made)
+    page = write_overview(args, made=made)
     size_mb = page.stat().st_size / 1e6
     Console(highlight=False).print(
         f"page written ({size_mb:.1f} MB); open {page} in a browser", soft_wrap=True
@@ -71,27 +70,22 @@ def main(argv: list[str]) -> int:
     return 0
 
 
-def write_page(args: InspectArgs, *, made: str) -> Path:
+def write_overview(args: InspectArgs, *, made: str) -> Path:
     """Write the page and return its path; it is whole in itself.
 
     Raises:
         EpisodeError: a folder has no whole episode, or one of them is damaged.
     """
-    import jinja2
-
     from ambient_policy.data import overview_plots as plots
+    from ambient_policy.page import write_page
 
     sources = read_sources(args.data)
     page = args.out or args.data[0] / "inspect.html"
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("ambient_policy.data", "."),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     rng = np.random.default_rng(args.seed)
-    text = environment.get_template("overview.html.j2").render(
+    write_page(
+        page,
+        "overview.html.j2",
+        "ambient_policy.data",
         title=", ".join(source.label for source in sources),
         made=made,
         commit=provenance.commit(),
@@ -102,11 +96,6 @@ def write_page(args: InspectArgs, *, made: str) -> Path:
         starts=plots.plane_figure(sources),
         views=[view(source, args.thumbnails) for source in sources],
     )
-    page.parent.mkdir(parents=True, exist_ok=True)
-    # Written beside and renamed: a browser that reloads never sees half a page.
-    partial = page.with_name(f".{page.name}.partial-{os.getpid()}")
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(page)
     return page
 
 

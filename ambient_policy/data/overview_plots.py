@@ -10,7 +10,7 @@ import numpy as np
 
 from ambient_policy.data.projection import goal
 from ambient_policy.errors import ConfigError
-from ambient_policy.page_figure import page_figure
+from ambient_policy.page import page_figure
 from ambient_policy.spectra import default_band, fit_whitened
 
 matplotlib.use("Agg")

@@ -19,7 +19,6 @@ operator goal_shift=1
 operator goal_shift=2
 operator goal_noise=3
 operator friction=2
-operator friction=3
 operator table_friction=3
 operator mass=3
 operator inertia
@@ -29,8 +28,3 @@ operator tip_height=2
 operator contact=3
 operator starts=1
 operator shape=1
-operator shape=2
-operator shape=5
-operator shape=6
-operator lag=2
-operator gains=2

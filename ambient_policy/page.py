@@ -1,11 +1,32 @@
-"""A matplotlib figure as an element of an HTML page, in the style that all our pages share."""
+"""HTML pages that are whole in themselves: from a template to a file, and figures in one style."""
 
 from __future__ import annotations
 
 import io
+import os
+from pathlib import Path
+from typing import Any
 
+import jinja2
 import matplotlib
 from matplotlib.figure import Figure
+
+
+def write_page(page: Path, template: str, package: str = "ambient_policy", **values: Any) -> None:
+    """Write `page` from a template beside the code of `package`; a value that is missing is an error."""
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader(package, "."),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    text = environment.get_template(template).render(values)
+    page.parent.mkdir(parents=True, exist_ok=True)
+    # Written beside and renamed: a browser that reloads never sees half a page.
+    partial = page.with_name(f".{page.name}.partial-{os.getpid()}")
+    partial.write_text(text, encoding="utf-8")
+    partial.replace(page)
 
 
 def page_figure(figure: Figure, *, salt: str, dpi: int) -> str:
