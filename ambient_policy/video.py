@@ -10,8 +10,7 @@ import numpy as np
 
 # Measured on 18 clips of the twin, 128x96, one thread, bytes and CPU time a frame: fast 647 B 0.49 ms
 # (an eighth of a replay), veryfast 728 B 0.39 ms, superfast 871 B 0.26 ms, ultrafast 1084 B 0.16 ms, and
-# ultrafast with CABAC, which it leaves out, 860 B 0.14 ms. FFV1, which searches no motion, made files 30 times
-# as large.
+# ultrafast with CABAC, which it leaves out, 860 B 0.14 ms. FFV1 searches no motion: files 30 times as large.
 CODEC = "libx264rgb"
 _OPTIONS = {"qp": "0", "preset": "ultrafast", "x264-params": "cabac=1"}
 
