@@ -1,11 +1,11 @@
 #!/bin/sh
-# Demonstrations for gaps.yaml: the same 300 seeds under one gap after the other. About 45 minutes of one core.
+# Demonstrations for gaps.yaml: the same 200 seeds under one gap after the other. About 45 minutes of one core.
 # A failed seed is noted in its folder, so `ls FOLDER/*.failed.json` counts the failures of the expert.
 set -e
 collect() {
     name=$1
     shift
-    ambient-policy collect --no-images --episodes 300 --first-seed 10000 --out "data/pushing/gaps/$name" "$@"
+    ambient-policy collect --no-images --episodes 200 --first-seed 10000 --out "data/pushing/gaps/$name" "$@"
 }
 operator() { collect "$1" --style planner --gap "$1"; }
 
