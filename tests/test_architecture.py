@@ -80,7 +80,7 @@ ROOMS = (
         {"numpy", "rclpy", "ament_index_python", "ambient_policy", "ambient_policy_ros"}
         | MESSAGES
         | CONFIG_AND_TERMINAL,
-        {"twin*.py": {"sim"}},
+        {"twin*.py": {"sim"}, "realsense.py": {"pyrealsense2"}},
     ),
     # These run under ROS 2's own launch, which need not be the Python that has the core.
     Room("launch", {"launch", "launch_ros", "launch_yaml", "ament_index_python"}),

@@ -24,6 +24,7 @@ setup(
     zip_safe=False,
     entry_points={
         "console_scripts": [
+            "camera_node = ambient_policy_ros.camera_node:main",
             "policy_node = ambient_policy_ros.policy_node:main",
             "servo_node = ambient_policy_ros.servo_node:main",
             "twin_node = ambient_policy_ros.twin_node:main",

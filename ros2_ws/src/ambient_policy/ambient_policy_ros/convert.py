@@ -7,7 +7,7 @@ Positions are metres in the frame of the header; times are seconds, rounded to w
 from __future__ import annotations
 
 import array
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from builtin_interfaces.msg import Duration, Time
@@ -92,12 +92,14 @@ def image_array(msg: Image) -> NDArray[np.uint8]:
     return pixels[..., ::-1] if msg.encoding == "bgr8" else pixels
 
 
-def camera_info_msg(camera: CameraModel, time_s: float) -> CameraInfo:
-    """Make the calibration message of an undistorted pinhole camera."""
+def camera_info_msg(
+    camera: CameraModel, time_s: float, distortion: Sequence[float] = (0.0,) * 5
+) -> CameraInfo:
+    """Make the calibration message of a pinhole camera with Brown-Conrady distortion (k1, k2, p1, p2, k3)."""
     msg = CameraInfo()
     msg.header.stamp, msg.header.frame_id = stamp(time_s), camera.frame_id
     msg.width, msg.height, msg.distortion_model = camera.width, camera.height, "plumb_bob"
-    msg.d = [0.0] * 5
+    msg.d = list(distortion)
     msg.k = [camera.fx, 0.0, camera.cx, 0.0, camera.fy, camera.cy, 0.0, 0.0, 1.0]
     msg.r = [1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0]
     msg.p = [camera.fx, 0.0, camera.cx, 0.0, 0.0, camera.fy, camera.cy, 0.0, 0.0, 0.0, 1.0, 0.0]
