@@ -149,15 +149,22 @@ class PolicyRuntime:
         """Return the newest images of one time, if newer than the last frame, with their tool position."""
         last_s = self._frames[-1][0] if self._frames else -np.inf
         first = next(iter(self._images.values()))
+        due_s = last_s + self._spec.action.period_s - 0.5 * self._spacing_s(first)
         for stamp_s, _ in reversed(first):
-            # Frames closer together than half an action step would make history run too fast.
-            if stamp_s < last_s + 0.5 * self._spec.action.period_s:
+            # Frames closer together than an action step would make history run too fast.
+            if stamp_s < due_s:
                 return None
             images = {c: self._nearest(entries, stamp_s) for c, entries in self._images.items()}
             tool = self._nearest(self._tool, stamp_s)
             if tool is not None and all(i is not None for i in images.values()):
                 return stamp_s, {c: i for c, i in images.items() if i is not None}, tool
         return None
+
+    def _spacing_s(self, entries: deque[tuple[float, Image]]) -> float:
+        """Return the time between two images of a camera; an action step when they come no faster."""
+        stamps = [stamp_s for stamp_s, _ in entries]
+        between = np.diff(stamps) if len(stamps) > 1 else [np.inf]
+        return min(float(np.median(between)), self._spec.action.period_s)
 
     def _nearest(self, entries: deque[tuple[float, V]], stamp_s: float) -> V | None:
         best = min(entries, key=lambda entry: abs(entry[0] - stamp_s), default=None)

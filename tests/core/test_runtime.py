@@ -75,6 +75,24 @@ def test_every_frame_is_encoded_once_and_plans_come_every_execute_steps():
     np.testing.assert_allclose(policy.seen[1][1][:, 0], [0.7, 0.8])
 
 
+@pytest.mark.parametrize("rate_hz", [10, 15, 30, 60, 90])
+def test_history_runs_at_the_pace_of_training_whatever_the_cameras_rate(rate_hz):
+    """Stamps tremble by a millisecond and the right camera is not synchronised with the left."""
+    rng, policy = np.random.default_rng(rate_hz), CountingPolicy()
+    rt = runtime(policy, match_s=0.5 / rate_hz + 0.003)
+    taken = []
+    for i in range(20 * rate_hz):
+        stamp_s = 5 + i / rate_hz
+        for camera, shift_s in (("left", 0.0), ("right", 0.4 / rate_hz)):
+            rt.observe_image(camera, image(1), stamp_s + shift_s + rng.uniform(-1e-3, 1e-3))
+        rt.observe_tool(np.zeros(2), stamp_s)
+        if (stamp := rt.plan(stamp_s + 0.01).frame_stamp_s) is not None:
+            taken.append(stamp)
+    gaps = np.diff(taken)[3:]  # the rate is known from the fourth image on
+    assert gaps.mean() == pytest.approx(0.1, abs=0.5 / rate_hz if rate_hz == 15 else 0.003)
+    assert np.abs(gaps - 0.1).max() <= 0.5 / rate_hz + 0.002
+
+
 def test_a_frame_needs_every_camera_at_one_time():
     policy = CountingPolicy()
     rt = runtime(policy)
