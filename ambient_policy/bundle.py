@@ -2,6 +2,7 @@
 
     encoder.onnx    images of one instant -> features, per frame
     sampler.onnx    T features and states, and noise -> one normalised action chunk (K steps unrolled)
+    sampler_prefix.onnx   the same, knowing some of the actions already; not in every bundle
     manifest.json   cameras, state, action, rates, normaliser, noise ladder, origin, SHA-256 of every file
 
 `load_bundle` checks all of it and needs no inference library; `inference.Policy` runs it.
@@ -44,7 +45,6 @@ __all__ = [
     "write_bundle",
 ]
 
-GRAPHS = ("encoder.onnx", "sampler.onnx")
 MANIFEST = "manifest.json"
 
 
@@ -64,8 +64,8 @@ class Bundle:
 def write_bundle(folder: str | Path, manifest: Manifest, files: Mapping[str, str | Path]) -> Bundle:
     """Copy `files` (name in the bundle -> path) into a new folder with their manifest, and check the result.
 
-    Both graphs are required; further files, such as a licence or the training config, are carried and hashed
-    too. `manifest.files` is filled in here. Nothing is left behind when a check fails.
+    Every graph of `manifest.graphs()` is required; further files, such as a licence or the training config,
+    are carried and hashed too. `manifest.files` is filled in here. Nothing is left behind when a check fails.
     """
     folder = Path(folder)
     if folder.exists():
@@ -109,7 +109,7 @@ def _refuse(folder: Path, problems: list[str]) -> None:
 
 def _problems(folder: Path, manifest: Manifest) -> Iterator[str]:
     yield from manifest.disagreements()
-    listed = dict.fromkeys([*GRAPHS, *manifest.files])
+    listed = dict.fromkeys([*manifest.graphs(), *manifest.files])
     for name in listed:
         file = folder / name
         if name not in manifest.files:
@@ -123,7 +123,7 @@ def _problems(folder: Path, manifest: Manifest) -> Iterator[str]:
     for file in sorted(folder.iterdir()):
         if file.name not in listed and file.name != MANIFEST and not file.name.startswith("."):
             yield f"{file.name} is not listed in {MANIFEST}; remove it"
-    for name, (inputs, outputs) in zip(GRAPHS, (manifest.encoder_io(), manifest.sampler_io()), strict=True):
+    for name, (inputs, outputs) in manifest.graphs().items():
         if (folder / name).is_file():
             yield from _graph_problems(folder / name, inputs, outputs)
 

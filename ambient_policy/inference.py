@@ -35,21 +35,34 @@ class Policy:
         threads: of one operator. A control computer shares its cores: measured on a loaded 2-core machine,
             two spinning threads took three times as long as one.
         spinning: let waiting threads burn their core; for a machine that does nothing else.
+        prefix: also be ready to sample chunks of which some actions are known.
     """
 
     def __init__(
-        self, bundle: Bundle, provider: Provider = "cpu", threads: int = 1, *, spinning: bool = False
+        self,
+        bundle: Bundle,
+        provider: Provider = "cpu",
+        threads: int = 1,
+        *,
+        spinning: bool = False,
+        prefix: bool = False,
     ) -> None:
         self.manifest = bundle.manifest
         self._state_map = self.manifest.normalizer.state.build()
         self._action_map = self.manifest.normalizer.action.build()
         wanted = ("cuda", "cpu") if provider == "auto" else (provider,)
-        self._encoder, self.provider = _open(bundle, "encoder.onnx", wanted, threads, spinning)
-        self._sampler, sampler_provider = _open(bundle, "sampler.onnx", wanted, threads, spinning)
-        if sampler_provider != self.provider:
-            raise ProviderError(
-                f"encoder.onnx runs on {self.provider}, sampler.onnx on {sampler_provider}; ask for `cpu`"
+        if prefix and not self.manifest.sampler.prefix:
+            raise InferenceError(
+                f"policy {self.manifest.name!r} cannot keep known actions: its bundle has no "
+                "sampler_prefix.onnx; export it again, or take another seam than `prefix`"
             )
+        needed = [name for name in self.manifest.graphs() if prefix or name != "sampler_prefix.onnx"]
+        self._sessions, providers = {}, {}
+        for name in needed:
+            self._sessions[name], providers[name] = _open(bundle, name, wanted, threads, spinning)
+        self.provider = providers["encoder.onnx"]
+        if set(providers.values()) != {self.provider}:
+            raise ProviderError(f"the graphs run on different providers, {providers}; ask for `cpu`")
 
     def encode(self, images: Mapping[str, np.ndarray]) -> np.ndarray:
         """Turn the images of one instant, camera to (h, w, 3) uint8 RGB, into features (F,) float32.
@@ -63,16 +76,24 @@ class Policy:
         for name, camera in cameras.items():
             image = _as(images[name], f"image of `{name}`", (camera.height, camera.width, 3), np.uint8)
             feed[f"image_{name}"] = np.ascontiguousarray(image)[None]
-        (features,) = self._encoder.run(["features"], feed)
+        (features,) = self._sessions["encoder.onnx"].run(["features"], feed)
         return _result(features, "features", (1, self.manifest.feature_size))[0]
 
-    def sample(self, features: np.ndarray, state: np.ndarray, noise: np.ndarray) -> np.ndarray:
+    def sample(
+        self,
+        features: np.ndarray,
+        state: np.ndarray,
+        noise: np.ndarray,
+        known: tuple[np.ndarray, np.ndarray] | None = None,
+    ) -> np.ndarray:
         """Predict one chunk of actions.
 
         Args:
             features: (T, F) float32, of the T observed steps, newest last.
             state: (T, S), at the same instants; world, metres.
             noise: (H, A), standard normal; the same noise gives the same chunk.
+            known: actions that are settled: (H, A) world, metres, and how well each is known, (H,) standard
+                deviations [m], 0 for exactly and infinite for not at all. Needs `prefix`. Twice the work.
         Returns:
             (H, A) float64, world, metres; entry i is due (i + 1) periods after the newest observation.
         """
@@ -82,18 +103,44 @@ class Policy:
         state = _as(state, "state", (spec.obs_steps, len(spec.state.names)), np.float64)
         noise = _as(noise, "noise", size, np.float64)
         feed = {"features": features, "state": self._state_map.apply(state), "noise": noise}
-        (chunk,) = self._sampler.run(["chunk"], {k: v.astype(np.float32)[None] for k, v in feed.items()})
+        graph = "sampler.onnx"
+        if known is not None:
+            graph = "sampler_prefix.onnx"
+            feed |= self._known(*known, state[-1])
+        ready = {k: v.astype(np.float32)[None] for k, v in feed.items()}
+        (chunk,) = self._sessions[graph].run(["chunk"], ready)
         actions = self._action_map.invert(_result(chunk, "chunk", (1, *size))[0].astype(np.float64))
         return actions + state[-1] if spec.action.relative_to == "tool" else actions
 
+    def _known(self, positions: np.ndarray, std_m: np.ndarray, tool: np.ndarray) -> dict[str, np.ndarray]:
+        """Return the inputs that say which actions are known, in normalised units."""
+        spec = self.manifest
+        if "sampler_prefix.onnx" not in self._sessions:
+            raise InferenceError("this policy was opened without `prefix`, so no action can be known to it")
+        size = (spec.action.horizon, len(spec.action.names))
+        positions = _as(positions, "known actions", size, np.float64)
+        if np.shape(std_m) != size[:1] or np.isnan(std_m).any() or np.min(std_m) < 0:
+            raise InferenceError(f"known actions are good to {std_m} m, needs {size[0]} values, none below 0")
+        mask = np.isfinite(std_m)
+        relative = positions - tool if spec.action.relative_to == "tool" else positions
+        # Actions are scaled alike along every axis (training/normalise), so one variance is that of all.
+        scale = float(np.mean(self._action_map.scale))
+        variance = np.where(mask, std_m, 0.0) ** 2 / scale**2
+        columns = {"known_mask": mask[:, None], "known_variance": variance[:, None]}
+        return {"known": self._action_map.apply(relative), **columns}
+
     def warm_up(self, calls: int = 3) -> None:
-        """Call both graphs on blank input: the first calls allocate, and on a GPU compile."""
+        """Call every graph on blank input: the first calls allocate, and on a GPU compile."""
         spec = self.manifest
         images = {k: np.zeros((c.height, c.width, 3), np.uint8) for k, c in spec.cameras.items()}
         state = np.tile(self._state_map.offset, (spec.obs_steps, 1))
         noise = np.zeros((spec.action.horizon, len(spec.action.names)))
         for _ in range(calls):
-            self.sample(np.stack([self.encode(images)] * spec.obs_steps), state, noise)
+            features = np.stack([self.encode(images)] * spec.obs_steps)
+            self.sample(features, state, noise)
+            if "sampler_prefix.onnx" in self._sessions:
+                still = np.tile(state[-1], (spec.action.horizon, 1))
+                self.sample(features, state, noise, (still, np.zeros(len(still))))
 
 
 def _open(

@@ -61,6 +61,8 @@ class SamplerSpec(StrictModel):
     method: str
     sigmas: Annotated[tuple[_Finite, ...], pydantic.Field(min_length=2)]
     """K + 1 noise levels, decreasing; the last may be 0."""
+    prefix: bool = False
+    """Whether there is a sampler_prefix.onnx, which takes actions that are known already."""
 
 
 class NormalizerSpec(StrictModel):
@@ -107,6 +109,13 @@ class Manifest(StrictModel):
     files: dict[_FileName, _Digest] = pydantic.Field(default_factory=dict)
     """SHA-256 of every other file in the folder; filled in by `write_bundle`."""
 
+    def graphs(self) -> dict[str, tuple[dict[str, Tensor], dict[str, Tensor]]]:
+        """Give every graph of the bundle with the inputs and outputs that it must have."""
+        found = {"encoder.onnx": self.encoder_io(), "sampler.onnx": self.sampler_io()}
+        if self.sampler.prefix:
+            found["sampler_prefix.onnx"] = self.prefix_io()
+        return found
+
     def encoder_io(self) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """Give the inputs and outputs that encoder.onnx must have; the batch is free."""
         inputs = {
@@ -124,6 +133,12 @@ class Manifest(StrictModel):
             "noise": chunk,
         }
         return inputs, {"chunk": chunk}
+
+    def prefix_io(self) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """Give the inputs and outputs that sampler_prefix.onnx must have; the batch is free."""
+        inputs, outputs = self.sampler_io()
+        step = Tensor("float32", (None, self.action.horizon, 1))
+        return {**inputs, "known": inputs["noise"], "known_mask": step, "known_variance": step}, outputs
 
     def disagreements(self) -> list[str]:
         """List where the document contradicts itself."""

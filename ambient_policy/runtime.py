@@ -16,6 +16,7 @@ from ambient_policy.chunks import TIME_EPSILON_S, Array, Chunk, Hold
 from ambient_policy.config import StrictModel
 from ambient_policy.errors import AmbientPolicyError
 from ambient_policy.images import to_input
+from ambient_policy.seams import SeamConfig, ensemble, known_actions
 
 Image = NDArray[np.uint8]
 V = TypeVar("V")
@@ -31,8 +32,17 @@ class PolicyLike(Protocol):
     def encode(self, images: dict[str, Image]) -> NDArray[np.float32]:
         """Return the features (F,) of one frame."""
 
-    def sample(self, features: NDArray, state: NDArray, noise: NDArray) -> NDArray:
-        """Return world positions (H, A) [m] from features (T, F), states (T, S) [m] and noise (H, A)."""
+    def sample(
+        self,
+        features: NDArray,
+        state: NDArray,
+        noise: NDArray,
+        known: tuple[NDArray, NDArray] | None = None,
+    ) -> NDArray:
+        """Return world positions (H, A) [m] from features (T, F), states (T, S) [m] and noise (H, A).
+
+        `known`: positions (H, A) [m] that are settled, and their standard deviations (H,) [m].
+        """
 
 
 class RuntimeConfig(StrictModel):
@@ -44,6 +54,8 @@ class RuntimeConfig(StrictModel):
     """A newest complete frame older than this is stale."""
     match_s: float = Field(default=0.02, ge=0)
     """Images of one frame, and the tool position that goes with them, may differ this much in time."""
+    seam: SeamConfig = SeamConfig()
+    """How a chunk gives way to the next."""
 
 
 @dataclass(frozen=True)
@@ -87,7 +99,7 @@ class PolicyRuntime:
         self._tool: deque[tuple[float, Array]] = deque(maxlen=200)
         self._images: dict[str, deque[tuple[float, Image]]] = {c: deque(maxlen=4) for c in self._spec.cameras}
         self._frames: deque[tuple[float, NDArray[np.float32], Array]] = deque(maxlen=self._spec.obs_steps)
-        self._plan_stamp_s: float | None = None
+        self._chunks: deque[Chunk] = deque(maxlen=self._spec.action.horizon)
 
     def observe_tool(self, xy: Array, stamp_s: float) -> None:
         """Take a measured tool position (S,) in the world [m]."""
@@ -119,31 +131,36 @@ class PolicyRuntime:
             timings = {"encode_s": encoded - began}
             if not self._due(stamp_s):
                 return Decision(stamp_s, timings=timings)
-            positions = self._sample()
+            chunk = self._chunk(stamp_s, tool)
         except AmbientPolicyError as error:
             return Decision(stamp_s, hold=Hold(str(error)))
         timings["denoise_s"] = self._timer() - encoded
-        if not np.isfinite(positions).all():
+        if not np.isfinite(chunk.positions).all():
             return Decision(
                 stamp_s, hold=Hold("the policy's chunk has values that are not finite"), timings=timings
             )
-        self._plan_stamp_s = stamp_s
-        chunk = Chunk(stamp_s, np.vstack([tool, positions]), self._spec.action.period_s)
+        self._chunks.append(chunk)
+        if self._config.seam.kind == "ensemble":
+            chunk = ensemble(self._chunks, self._config.seam.decay)
         return Decision(stamp_s, chunk, timings=timings)
 
-    def _sample(self) -> Array:
+    def _chunk(self, stamp_s: float, tool: Array) -> Chunk:
         # At the start of a trial the first frame stands for those before it, as in training.
         frames = [self._frames[0]] * (self._spec.obs_steps - len(self._frames)) + list(self._frames)
         features = np.stack([f for _, f, _ in frames])
         state = np.stack([xy for _, _, xy in frames])
         noise = self._rng.standard_normal((self._spec.action.horizon, len(self._spec.action.names)))
-        return np.asarray(self._policy.sample(features, state, noise.astype(np.float32)), dtype=float)
+        known = None
+        if self._config.seam.kind == "prefix" and self._chunks:
+            known = known_actions(self._config.seam, self._chunks[-1], stamp_s, tool, len(noise))
+        positions = self._policy.sample(features, state, noise.astype(np.float32), known)
+        return Chunk(stamp_s, np.vstack([tool, positions]), self._spec.action.period_s)
 
     def _due(self, stamp_s: float) -> bool:
-        if self._plan_stamp_s is None:
+        if not self._chunks:
             return True
         wait = (self._replan_steps - 0.5) * self._spec.action.period_s
-        return stamp_s - self._plan_stamp_s >= wait
+        return stamp_s - self._chunks[-1].stamp_s >= wait
 
     def _newest_frame(self) -> tuple[float, dict[str, Image], Array] | None:
         """Return the newest images of one time, if newer than the last frame, with their tool position."""

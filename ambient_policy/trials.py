@@ -38,6 +38,8 @@ class Trial(StrictModel):
     limited_ticks: int = 0
     """Control ticks at which the motion limits changed the target."""
     chunks: int = 0
+    settings: str = "{}"
+    """How the policy was run where that was not as usual: JSON of the runner's own settings."""
     video: str | None = None
     commit: str
     wall_s: float

@@ -18,6 +18,7 @@ from ambient_policy.errors import ConfigError
 from ambient_policy.inference import Policy
 from ambient_policy.movie import Movie
 from ambient_policy.runtime import RuntimeConfig
+from ambient_policy.seams import SeamConfig
 from ambient_policy.statistics import success_rate
 from ambient_policy.trials import Trial, append_trial, read_trials
 from sim.film import FILM, FILM_CAMERA, take_picture
@@ -47,6 +48,10 @@ class EvaluateArgs:
     replan_steps: int | None = None
     """Frames between two plans; by default what the bundle says."""
     handover_s: float = 0.05
+    """Age at which a chunk takes over from the one before; later when it is not there by then."""
+    delay_s: float = 0.0
+    """Simulated time that every decision is made to take."""
+    seam: SeamConfig = field(default_factory=SeamConfig)
     workers: Annotated[Workers, tyro.conf.arg(name="")] = field(default_factory=Workers)
 
 
@@ -58,9 +63,18 @@ _args: EvaluateArgs
 
 def _setup(scenario: Scenario, args: EvaluateArgs) -> None:
     global _scenario, _station, _policy, _args  # one policy for the life of the worker
-    _scenario, _args, _policy = scenario, args, Policy(load_bundle(args.bundle))
+    _scenario, _args = scenario, args
+    _policy = Policy(load_bundle(args.bundle), prefix=args.seam.kind == "prefix")
     if scenario.drawn(0, goal=False) is scenario:  # and one station too, where trials do not differ in it
         _station = _make_station(scenario)
+
+
+def _rollout(args: EvaluateArgs) -> RolloutConfig:
+    return RolloutConfig(
+        handover_s=args.handover_s,
+        delay_s=args.delay_s,
+        runtime=RuntimeConfig(replan_steps=args.replan_steps, seam=args.seam),
+    )
 
 
 def _make_station(scenario: Scenario) -> Station:
@@ -72,9 +86,7 @@ def _job(seed: int) -> Trial:
     drawn = _scenario.drawn(seed, goal=False)
     if drawn is not _scenario:
         _station = _make_station(drawn)
-    config = RolloutConfig(
-        handover_s=_args.handover_s, runtime=RuntimeConfig(replan_steps=_args.replan_steps)
-    )
+    config = _rollout(_args)
     if _args.film == "none":
         return run_trial(_station, _policy, seed, config)
     path = _args.out / f"trial_{seed}.mp4"
@@ -97,10 +109,11 @@ def evaluate(args: EvaluateArgs, console: Console) -> list[Trial]:
     """Run the trials that `out` does not have yet and return all that were asked for.
 
     Raises:
-        ConfigError: `out` holds trials of another policy, or in another scenario.
+        ConfigError: `out` holds trials of another policy, in another scenario, or run with other settings.
     """
     manifest = load_bundle(args.bundle).manifest
     scenario = load_scenario(args.scenario, gaps=args.gap)
+    settings = _rollout(args).model_dump_json(exclude_defaults=True)
     file = args.out / "trials.jsonl"
     done = {t.seed: t for t in read_trials(file)} if file.is_file() else {}
     for trial in done.values():
@@ -113,6 +126,11 @@ def evaluate(args: EvaluateArgs, console: Console) -> list[Trial]:
             raise ConfigError(
                 f"{file} has trials in scenario {trial.scenario}, these are in {scenario.name}; "
                 "choose another --out"
+            )
+        if trial.settings != settings:
+            raise ConfigError(
+                f"{file} has trials run with {trial.settings}, these are with {settings}; choose another "
+                "--out"
             )
     args.out.mkdir(parents=True, exist_ok=True)
     shutil.copy(args.bundle / "manifest.json", args.out / "manifest.json")

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable
 
 import numpy as np
 from pydantic import Field
 
-from ambient_policy.chunks import ChunkFollower, Hold
+from ambient_policy.chunks import TIME_EPSILON_S, Array, Chunk, ChunkFollower, Hold
 from ambient_policy.config import StrictModel
 from ambient_policy.limits import MotionLimits
 from ambient_policy.provenance import commit
@@ -25,6 +25,8 @@ class RolloutConfig(StrictModel):
 
     handover_s: float = Field(default=0.05, ge=0)
     """Age at which a chunk takes over from the one before."""
+    delay_s: float = Field(default=0.0, ge=0)
+    """Simulated time that a decision is made to take; the simulation waits for the real one anyway."""
     policy_seed: int = 0
     """Of the starting noise; every trial begins with it anew."""
     runtime: RuntimeConfig = RuntimeConfig()
@@ -37,11 +39,14 @@ def run_trial(
     config: RolloutConfig,
     *,
     on_frame: Callable[[], None] | None = None,
+    on_command: Callable[[float, Array, float | None], None] | None = None,
 ) -> Trial:
     """Run one seeded trial to its end.
 
     Args:
         on_frame: called at every camera frame, after rendering (for videos).
+        on_command: called at every control tick with time [s], command (2,) [m] and the stamp of the chunk
+            that it follows.
     """
     scenario = station.scenario
     began = time.perf_counter()
@@ -53,6 +58,7 @@ def run_trial(
     monitor = OutcomeMonitor(scenario.task)
     holds: Counter[str] = Counter()
     limited = chunks = 0
+    under_way: deque[Chunk] = deque()
 
     station.reset(sample_start(scenario, seed))
     station.advance(np.array(scenario.task.tool_home), round(scenario.task.delay_s / period))
@@ -70,15 +76,19 @@ def run_trial(
             decision = runtime.plan(now_s)
             if decision.chunk is not None:
                 chunks += 1
-                follower.accept(decision.chunk, now_s)
+                under_way.append(decision.chunk)
             elif decision.hold is not None:
                 holds[f"policy: {decision.hold.reason}"] += substeps
+        while under_way and now_s >= under_way[0].stamp_s + config.delay_s - TIME_EPSILON_S:
+            follower.accept(under_way.popleft(), now_s)
         wanted = follower.target(now_s)
         if isinstance(wanted, Hold):
             holds[f"servo: {wanted.reason}"] += 1
             wanted = command
         command, reasons = limits.limit(command, wanted, period)
         limited += bool(reasons)
+        if on_command is not None:
+            on_command(now_s, command, follower.active_stamp_s)
         station.advance(command)
         tick += 1
         monitor.update(tick * period, station.slider_pose(), station.slider_height(), station.tool_xy())
@@ -91,6 +101,7 @@ def run_trial(
         holds=dict(holds),
         limited_ticks=limited,
         chunks=chunks,
+        settings=config.model_dump_json(exclude_defaults=True),
         commit=commit(),
         wall_s=time.perf_counter() - began,
         **monitor.result().trial_fields(),

@@ -6,6 +6,8 @@
     sampler   chunk[i] = (i + 1) * drift + features_gain @ newest features + state_gain * newest state
                          + noise_gain * noise[i], in normalised action units
 
+    prefix    the same chunk, with known actions in place of its own; only with `sampler.prefix`
+
 With the defaults every gain is 0: the chunk moves along `drift_m` from the newest tool position, so a runtime
 or a ROS test can say in advance where the tool must be. `expected_chunk` computes the same in numpy.
 """
@@ -105,7 +107,11 @@ def make_bundle(
     with TemporaryDirectory() as scratch:
         files = {"encoder.onnx": Path(scratch, "encoder.onnx"), "sampler.onnx": Path(scratch, "sampler.onnx")}
         onnx.save(encoder or encoder_graph(spec), files["encoder.onnx"])
-        onnx.save(sampler or sampler_graph(spec, drift, gain, state_gain, noise_gain), files["sampler.onnx"])
+        plain = sampler or sampler_graph(spec, drift, gain, state_gain, noise_gain)
+        onnx.save(plain, files["sampler.onnx"])
+        if spec.sampler.prefix:
+            files["sampler_prefix.onnx"] = Path(scratch, "sampler_prefix.onnx")
+            onnx.save(prefix_graph(spec, plain), files["sampler_prefix.onnx"])
         return write_bundle(folder, spec, files)
 
 
@@ -182,6 +188,33 @@ def sampler_graph(
         noise_gain=np.float32(noise_gain),
         ramp=ramp,
     )
+
+
+def prefix_graph(spec: Manifest, plain: onnx.ModelProto) -> onnx.ModelProto:
+    """Give `plain` with actions replaced where the mask is 1; a variance shows as that much on every axis."""
+    model = onnx.ModelProto()
+    model.CopyFrom(plain)
+    graph, action = model.graph, spec.action
+    step = ["B", action.horizon, 1]
+    graph.input.extend(
+        [
+            _value("known", TensorProto.FLOAT, ["B", action.horizon, len(action.names)]),
+            _value("known_mask", TensorProto.FLOAT, step),
+            _value("known_variance", TensorProto.FLOAT, step),
+        ]
+    )
+    for node in graph.node:
+        node.output[:] = ["own" if name == "chunk" else name for name in node.output]
+    graph.node.extend(
+        [
+            helper.make_node("Sub", ["known", "own"], ["missing"]),
+            helper.make_node("Mul", ["known_mask", "missing"], ["correction"]),
+            helper.make_node("Add", ["own", "correction"], ["replaced"]),
+            helper.make_node("Add", ["replaced", "known_variance"], ["chunk"]),
+        ]
+    )
+    onnx.checker.check_model(model, full_check=True)
+    return model
 
 
 def _model(nodes: list, inputs: list, outputs: list, **constants: np.ndarray) -> onnx.ModelProto:

@@ -128,20 +128,20 @@ def write_graphs(net: Any, config: Any, sigma_data: float, sampler: Any, folder:
         "features": (s.obs_steps, s.features),
         "state": (s.obs_steps, s.state),
         "noise": (s.horizon, s.action),
+        "known": (s.horizon, s.action),
+        "known_mask": (s.horizon, 1),
+        "known_variance": (s.horizon, 1),
         "chunk": (s.horizon, s.action),
     }
-    models = {
-        "encoder.onnx": encoder_graph(net, config.cameras),
-        "sampler.onnx": unroll(
-            modulation_graph(net, denoiser_calls(ladder, sampler.method)),
-            body_graph(net),
-            ladder,
-            sampler.method,
-            sigma_data,
-            shapes,
-            net.prediction,
-        ),
+    modulation = modulation_graph(net, denoiser_calls(ladder, sampler.method))
+    body = body_graph(net)
+    samplers = {
+        f"sampler{name}.onnx": unroll(
+            modulation, body, ladder, sampler.method, sigma_data, shapes, net.prediction, prefix=prefix
+        )
+        for name, prefix in (("", False), ("_prefix", True))
     }
+    models = {"encoder.onnx": encoder_graph(net, config.cameras), **samplers}
     for name, model in models.items():
         forget_source(model)
         onnx.save_model(model, str(folder / name))
@@ -195,7 +195,7 @@ def make_manifest(config: Any, record: Any, sampler: Any, name: str, origin: dic
             execute_steps=windows.execute_steps,
             period_s=record.period_s,
         ),
-        sampler=SamplerSpec(method=sampler.method, sigmas=tuple(sampler.ladder().tolist())),
+        sampler=SamplerSpec(method=sampler.method, sigmas=tuple(sampler.ladder().tolist()), prefix=True),
         normalizer=record.normalizer,
         feature_size=config.network.encoder.features * len(config.cameras),
         sigma_data=record.sigma_data,

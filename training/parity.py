@@ -9,8 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ambient_policy.inpainting import knowing
 from ambient_policy.manifest import Manifest
-from ambient_policy.sampling import sample
+from ambient_policy.sampling import Denoise, sample
 from training.errors import TrainingError
 from training.policy import PolicyNet, denoise
 
@@ -24,7 +25,8 @@ def check_parity(net: PolicyNet, manifest: Manifest, files: Mapping[str, Path]) 
     """Run graphs and network on the same random input and return the largest absolute differences.
 
     encoder: features. sampler: the chunk against the same sampler in torch, fp32. sampler_float64: against
-    the core's sampler in float64 numpy around the one-step network.
+    the core's sampler in float64 numpy around the one-step network. prefix: the chunk with known actions,
+    against torch.
     """
     import onnxruntime
 
@@ -36,7 +38,7 @@ def check_parity(net: PolicyNet, manifest: Manifest, files: Mapping[str, Path]) 
         for name, path in files.items()
     }
     rng = np.random.default_rng(0)
-    worst = {"encoder": 0.0, "sampler": 0.0, "sampler_float64": 0.0}
+    worst = {"encoder": 0.0, "sampler": 0.0, "sampler_float64": 0.0, "prefix": 0.0}
     for count in _BATCHES:
         images = {
             name: rng.integers(0, 256, (count, camera.height, camera.width, 3), dtype=np.uint8)
@@ -52,6 +54,9 @@ def check_parity(net: PolicyNet, manifest: Manifest, files: Mapping[str, Path]) 
         worst["sampler_float64"] = max(
             worst["sampler_float64"], _apart(chunk, numpy_chunk(net, manifest, feed))
         )
+        feed |= _prefix_input(manifest, count, rng)
+        (chunk,) = sessions["sampler_prefix.onnx"].run(None, feed)
+        worst["prefix"] = max(worst["prefix"], _apart(chunk, torch_chunk(net, manifest, feed)))
     if bad := {key: value for key, value in worst.items() if not value < LIMIT}:
         raise TrainingError(
             f"the exported graphs do not compute what the network does: {bad} exceeds {LIMIT:g}; "
@@ -70,8 +75,29 @@ def torch_chunk(net: PolicyNet, manifest: Manifest, feed: Mapping[str, np.ndarra
         def clean(x: Tensor, sigma: float) -> Tensor:
             return denoise(net, x, x.new_full((len(x),), sigma), condition, manifest.sigma_data)
 
-        *_, chunk = sample(clean, noise * float(sigmas[0]), sigmas, manifest.sampler.method)
+        denoiser: Denoise[Tensor] = clean
+        if "known" in feed:
+            names = ("known", "known_mask", "known_variance")
+            known, mask, variance = (torch.from_numpy(feed[name]) for name in names)
+            denoiser = knowing(clean, known, mask, variance, manifest.sigma_data, TorchOperations())
+        *_, chunk = sample(denoiser, noise * float(sigmas[0]), sigmas, manifest.sampler.method)
     return chunk.numpy()
+
+
+class TorchOperations:
+    """`ambient_policy.inpainting.Operations` for tensors."""
+
+    def inner(self, a: Tensor, b: Tensor) -> Tensor:
+        """Return the sum of a * b over (H, A), as (B, 1, 1)."""
+        return (a * b).sum(dim=(-2, -1), keepdim=True)
+
+    def root(self, a: Tensor) -> Tensor:
+        """Return the square root."""
+        return a.sqrt()
+
+    def clip(self, a: Tensor, low: float, high: float) -> Tensor:
+        """Return the nearest value in [low, high]."""
+        return a.clip(low, high)
 
 
 def numpy_chunk(net: PolicyNet, manifest: Manifest, feed: Mapping[str, np.ndarray]) -> np.ndarray:
@@ -101,6 +127,16 @@ def _sampler_input(
         "features": np.repeat(features[:, None], steps, axis=1),
         "state": rng.uniform(-1, 1, (count, steps, len(manifest.state.names))).astype(np.float32),
         "noise": rng.standard_normal((count, spec.horizon, size)).astype(np.float32),
+    }
+
+
+def _prefix_input(manifest: Manifest, count: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
+    horizon = manifest.action.horizon
+    known = np.arange(horizon) < rng.integers(1, horizon, (count, 1))
+    return {
+        "known": rng.uniform(-1, 1, (count, horizon, len(manifest.action.names))).astype(np.float32),
+        "known_mask": known[..., None].astype(np.float32),
+        "known_variance": rng.choice([0, 0.01], (count, horizon, 1)).astype(np.float32),
     }
 
 

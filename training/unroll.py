@@ -8,12 +8,15 @@ share one set of weights.
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+from ambient_policy.inpainting import knowing
 from ambient_policy.noise import preconditioning
-from ambient_policy.sampling import sample
+from ambient_policy.sampling import Denoise, sample
 from training.errors import TrainingError
 
 
@@ -39,6 +42,13 @@ class Graph:
             name = self._constants[value] = f"constant_{len(self._constants)}"
             self.initializers.append(numpy_helper.from_array(np.array(value, np.float32), name))
         return self._constants[value]
+
+    def integers(self, *values: int) -> str:
+        """Return the name of a vector of int64."""
+        name = f"integers_{'_'.join(map(str, values))}"
+        if name not in {tensor.name for tensor in self.initializers}:
+            self.initializers.append(numpy_helper.from_array(np.array(values, np.int64), name))
+        return name
 
     def take_weights(self, model: onnx.ModelProto, prefix: str) -> None:
         """Own the initializers of `model`, once, under `prefix`."""
@@ -96,8 +106,13 @@ class Traced:
     def __mul__(self, other: Traced | float) -> Traced:
         return self._with("Mul", self, other)
 
-    def __truediv__(self, other: float) -> Traced:
+    def __truediv__(self, other: Traced | float) -> Traced:
+        if isinstance(other, Traced):
+            return self._with("Div", self, other)
         return self._with("Mul", self, 1 / other)
+
+    def __rtruediv__(self, other: float) -> Traced:
+        return self._with("Div", other, self)
 
     def __radd__(self, other: float) -> Traced:
         return self._with("Add", other, self)
@@ -107,6 +122,25 @@ class Traced:
 
     def __rmul__(self, other: float) -> Traced:
         return self._with("Mul", other, self)
+
+
+class TracedOperations:
+    """`ambient_policy.inpainting.Operations` for values of a graph."""
+
+    def inner(self, a: Traced, b: Traced) -> Traced:
+        """Return the sum of a * b over (H, A), as (B, 1, 1)."""
+        product = a * b
+        axes = product.graph.integers(1, 2)
+        return Traced(a.graph, a.graph.add("ReduceSum", product.name, axes))
+
+    def root(self, a: Traced) -> Traced:
+        """Return the square root."""
+        return Traced(a.graph, a.graph.add("Sqrt", a.name))
+
+    def clip(self, a: Traced, low: float, high: float) -> Traced:
+        """Return the nearest value in [low, high]."""
+        graph = a.graph
+        return Traced(graph, graph.add("Clip", a.name, graph.constant(low), graph.constant(high)))
 
 
 def denoiser_calls(sigmas: np.ndarray, method: str) -> list[float]:
@@ -130,6 +164,8 @@ def unroll(
     sigma_data: float,
     shapes: dict[str, tuple[int, ...]],
     prediction: str = "x0",
+    *,
+    prefix: bool = False,
 ) -> onnx.ModelProto:
     """Join the two parts of a denoiser into a sampler.
 
@@ -137,7 +173,9 @@ def unroll(
         modulation: `features`, `state` -> `modulation_0`, `modulation_1`, ... one for every denoiser call.
         body: `x`, `modulation` -> `raw`, the network's raw output.
         shapes: of `features`, `state`, `noise`, `chunk`, without the batch.
-    Returns: a model from `features`, `state` and `noise` to `chunk`; noise is standard normal.
+        prefix: let the sampler know some actions, given as `known`, `known_mask` and `known_variance` (see
+            `ambient_policy.inpainting.knowing`). It calls the network twice as often.
+    Returns: a model from all these to `chunk`; noise is standard normal.
     """
     for part in (modulation, body):
         if part.functions:
@@ -148,18 +186,25 @@ def unroll(
     modulations = graph.inline(
         modulation, "condition.", "condition/", {"features": "features", "state": "state"}
     )
-    calls = iter(range(len(modulations)))
+    levels = denoiser_calls(sigmas, method)
+    calls = itertools.count()
 
     def denoise(x: Traced, sigma: float) -> Traced:
         call = next(calls)
         c = preconditioning(sigma, sigma_data, prediction)
         scaled = x * float(c.in_)
-        inputs = {"x": scaled.name, "modulation": modulations[f"modulation_{call}"]}
+        inputs = {"x": scaled.name, "modulation": modulations[f"modulation_{levels.index(sigma)}"]}
         raw = graph.inline(body, "step.", f"step{call}/", inputs)["raw"]
         return float(c.skip) * x + float(c.out) * Traced(graph, raw)
 
+    names = ["features", "state", "noise"]
+    denoiser: Denoise[Traced] = denoise
+    if prefix:
+        names += ["known", "known_mask", "known_variance"]
+        known, mask, variance = (Traced(graph, name) for name in names[3:])
+        denoiser = knowing(denoise, known, mask, variance, sigma_data, TracedOperations())
     start = Traced(graph, "noise") * float(sigmas[0])
-    *_, last = sample(denoise, start, sigmas, method)
+    *_, last = sample(denoiser, start, sigmas, method)
     graph.add("Identity", last.name, output="chunk")
 
     def value(name: str) -> onnx.ValueInfoProto:
@@ -169,7 +214,7 @@ def unroll(
         helper.make_graph(
             graph.nodes,
             "sampler",
-            [value(name) for name in ("features", "state", "noise")],
+            [value(name) for name in names],
             [value("chunk")],
             graph.initializers,
         ),

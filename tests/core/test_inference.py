@@ -69,6 +69,37 @@ def test_sample_gives_world_metres(tmp_path, relative_to):
     np.testing.assert_allclose(chunk, expected, atol=1e-6)
 
 
+@pytest.mark.parametrize("relative_to", ["tool", "world"])
+def test_known_actions_reach_the_graph_in_its_own_units(tmp_path, relative_to):
+    """The hand-made graph puts them in place of its own, and adds the variance to every action."""
+    bundle = make_bundle(tmp_path / "p", relative_to=relative_to, **GAINS)
+    normalizer = {
+        "state": {"offset": [0.5, -0.1], "scale": [0.25, 0.25]},
+        "action": {"offset": [0.01, 0.0], "scale": [0.02, 0.02]},
+    }
+    spec = make_manifest(relative_to=relative_to, normalizer=normalizer).model_copy(
+        update={"sampler": bundle.manifest.sampler.model_copy(update={"prefix": True})}
+    )
+    policy = Policy(make_bundle(tmp_path / "q", manifest=spec, **GAINS), prefix=True)
+    features, state, noise = inputs_for(policy)
+    free = policy.sample(features, state, noise)
+    positions, std_m = RNG.normal(size=(8, 2)), np.array([0, 0, 0.02, 0.01] + [np.inf] * 4)
+    chunk = policy.sample(features, state, noise, (positions, std_m))
+    np.testing.assert_allclose(chunk[:2], positions[:2], atol=1e-6)
+    # A variance of (std / scale)^2 units, each of 20 mm.
+    expected = positions[2:4] + 0.02 * (std_m[2:4, None] / 0.02) ** 2
+    np.testing.assert_allclose(chunk[2:4], expected, atol=1e-6)
+    np.testing.assert_allclose(chunk[4:], free[4:], atol=1e-6)
+    policy.warm_up()
+    for bad in (np.zeros(7), -np.ones(8), np.full(8, np.nan)):
+        with pytest.raises(InferenceError, match="needs 8 values, none below 0"):
+            policy.sample(features, state, noise, (positions, bad))
+    with pytest.raises(InferenceError, match="opened without `prefix`"):
+        Policy(load_bundle(tmp_path / "q")).sample(features, state, noise, (positions, std_m))
+    with pytest.raises(InferenceError, match=r"has no sampler_prefix\.onnx; export it again"):
+        Policy(bundle, prefix=True)
+
+
 def test_calls_do_not_depend_on_the_calls_before_them(policy):
     """Same input, same output, with others in between, and the inputs are left alone."""
     features, state, noise = inputs_for(policy)

@@ -15,7 +15,7 @@ from sim.evaluate import main
 from sim.rollout import RolloutConfig, run_trial
 from sim.scenario import Scenario, load_scenario
 from sim.station import Station
-from tests.helpers_bundle import make_bundle
+from tests.helpers_bundle import make_bundle, make_manifest
 
 pytestmark = pytest.mark.sim
 
@@ -64,6 +64,45 @@ def test_a_policy_without_its_camera_holds_with_the_reason(tmp_path, short):
     }
 
 
+def test_a_decision_that_takes_long_arrives_late(tmp_path, station):
+    """The first chunk moves the tool 0.2 s later; the others are there when the one before has run so far."""
+    moved, followed = [], []
+    run_trial(
+        station,
+        policy(tmp_path / "b", drift_m=(0.005, 0.0)),
+        100_000,
+        RolloutConfig(handover_s=0.0, delay_s=0.2),
+        on_command=lambda now_s, xy, stamp_s: (moved.append(xy), followed.append((now_s, stamp_s))),
+    )
+    still = np.flatnonzero(np.linalg.norm(np.diff(moved, axis=0), axis=1) > 1e-9)[0]
+    assert still == 19, "tick 20 is the first with a new target"
+    ages = {stamp_s: now_s - stamp_s for now_s, stamp_s in reversed(followed) if stamp_s is not None}
+    np.testing.assert_allclose(list(ages.values()), 0.2, atol=1e-9)
+
+
+def test_known_actions_smooth_the_seam(tmp_path, station):
+    """A noisy policy that replaces its first actions by those under way does not jump between chunks."""
+
+    def largest_jump(kind: str) -> float:
+        noisy = make_manifest(cameras=("overhead", "wrist"))
+        noisy = noisy.model_copy(update={"sampler": noisy.sampler.model_copy(update={"prefix": True})})
+        bundle = make_bundle(tmp_path / kind, manifest=noisy, drift_m=(0.002, 0.0), noise_gain=0.5)
+        commands: list[np.ndarray] = []
+        seams: list[float | None] = []
+        run_trial(
+            station,
+            Policy(bundle, prefix=True),
+            100_000,
+            RolloutConfig(runtime={"seam": {"kind": kind, "off_plan_m": 1.0}}),
+            on_command=lambda now_s, xy, stamp_s: (commands.append(xy), seams.append(stamp_s)),
+        )
+        change = [i for i in range(1, len(seams)) if seams[i] != seams[i - 1] and seams[i - 1] is not None]
+        step = np.linalg.norm(np.diff(commands, 2, axis=0), axis=1)
+        return float(max(step[[i - 1 for i in change]]))
+
+    assert largest_jump("prefix") < 0.5 * largest_jump("replace")
+
+
 def test_a_trial_does_not_depend_on_those_before_it(tmp_path, station):
     noisy = policy(tmp_path / "b", drift_m=(0.0, -0.01), noise_gain=0.3)
     first = run_trial(station, noisy, 100_001, RolloutConfig())
@@ -93,3 +132,5 @@ def test_evaluate_resumes_films_and_refuses_another_policy(tmp_path, short, caps
         run("b", 3)
     with pytest.raises(ConfigError, match=r"trials in scenario pushing, these are in pushing\+friction=1"):
         run("a", 3, "--gap", "friction")
+    with pytest.raises(ConfigError, match=r'trials run with {}, these are with {"delay_s":0.2}'):
+        run("a", 3, "--delay-s", "0.2")

@@ -15,13 +15,14 @@ import training
 from ambient_policy.bundle import load_bundle
 from ambient_policy.errors import BundleError
 from ambient_policy.inference import Policy
+from ambient_policy.inpainting import knowing
 from ambient_policy.sampling import METHODS, sample
 from training.checkpoint import list_checkpoints, load_tensors
 from training.config import SamplerConfig
 from training.errors import TrainingError
 from training.export import Args, export, main
 from training.graphs import body_graph, modulation_graph
-from training.parity import torch_chunk
+from training.parity import TorchOperations, torch_chunk
 from training.policy import PolicyNet, denoise
 from training.record import read_run
 from training.run import make_net, train
@@ -49,7 +50,7 @@ def test_a_bundle_of_every_preset_loads_and_gives_the_networks_chunk(tiny, tmp_p
     run = tmp_path / "run"
     train(tiny(*TINY, *PRESETS[preset]), run)
     parity = export(Args(run=run, out=tmp_path / "bundle", steps=3))
-    assert parity.keys() == {"encoder", "sampler", "sampler_float64"}
+    assert parity.keys() == {"encoder", "sampler", "sampler_float64", "prefix"}
     assert max(parity.values()) < 1e-5
     bundle = load_bundle(tmp_path / "bundle")
     spec = bundle.manifest
@@ -115,7 +116,14 @@ def test_unrolled_graphs_are_the_cores_samplers(tiny):
         "state": rng.standard_normal((2, s.obs_steps, s.state)).astype(np.float32),
         "noise": rng.standard_normal((2, s.horizon, s.action)).astype(np.float32),
     }
-    shapes = {key: value.shape[1:] for key, value in feed.items()}
+    mask = np.zeros((2, s.horizon, 1), np.float32)
+    mask[:, :2] = 1
+    prefix = {
+        "known": rng.standard_normal((2, s.horizon, s.action)).astype(np.float32),
+        "known_mask": mask,
+        "known_variance": np.zeros_like(mask),
+    }
+    shapes = {key: value.shape[1:] for key, value in (feed | prefix).items()}
     shapes["chunk"] = shapes["noise"]
     condition = net.condition(torch.from_numpy(feed["features"]), torch.from_numpy(feed["state"]))
     ladder = SamplerConfig(steps=3).ladder()
@@ -132,8 +140,16 @@ def test_unrolled_graphs_are_the_cores_samplers(tiny):
         def clean(x: torch.Tensor, sigma: float) -> torch.Tensor:
             return denoise(net, x, x.new_full((len(x),), sigma), condition, 0.5)
 
-        *_, expected = sample(clean, torch.from_numpy(feed["noise"]) * float(ladder[0]), ladder, method)
+        start = torch.from_numpy(feed["noise"]) * float(ladder[0])
+        *_, expected = sample(clean, start, ladder, method)
         np.testing.assert_allclose(chunk, expected, atol=1e-5)
+        with_prefix = unroll(modulation, body, ladder, method, 0.5, shapes, prefix=True)
+        told = onnxruntime.InferenceSession(with_prefix.SerializeToString())
+        (chunk,) = told.run(None, feed | prefix)
+        drawn = knowing(clean, *map(torch.from_numpy, prefix.values()), 0.5, TorchOperations())
+        *_, expected = sample(drawn, start, ladder, method)
+        np.testing.assert_allclose(chunk, expected, atol=1e-4)
+        assert np.abs(chunk - prefix["known"])[:, :2].max() < 1e-5
         sizes = sum(tensor.ByteSize() for tensor in model.graph.initializer)
         weights = sum(t.ByteSize() for part in (body, modulation) for t in part.graph.initializer)
         assert sizes < weights + 5_000  # shared by all steps

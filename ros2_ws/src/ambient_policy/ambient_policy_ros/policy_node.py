@@ -28,6 +28,7 @@ from ambient_policy.config import StrictModel
 from ambient_policy.errors import AmbientPolicyError
 from ambient_policy.inference import Policy
 from ambient_policy.runtime import Decision, PolicyRuntime, RuntimeConfig
+from ambient_policy.seams import SeamConfig
 from ambient_policy_ros import convert, node_main, qos
 from ambient_policy_ros.reasons import Once, without_numbers
 
@@ -53,6 +54,12 @@ class PolicyParameters(StrictModel):
     """A newest frame older than this is a hold."""
     match_s: float = Field(default=0.02, ge=0)
     """Images and tool pose of one frame may differ this much in time."""
+    seam: Literal["replace", "prefix", "ensemble"] = "replace"
+    """How a chunk gives way to the next; docs/seams.md."""
+    frozen_s: float = Field(default=0.1, ge=0)
+    """prefix: actions due up to this age are kept; at least the servo's handover, and this node's delay."""
+    slack_m_s: float = Field(default=0.1, gt=0)
+    """prefix: by how much the rest of the old plan may be wrong, for each second beyond that."""
     image_reliability: Literal["reliable", "best_effort"] = "reliable"
     """What the camera driver offers; a reliable reader gets nothing from a best-effort writer."""
 
@@ -64,7 +71,8 @@ class PolicyNode(Node):
         super().__init__("policy", automatically_declare_parameters_from_overrides=True)
         self._config = node_main.read_parameters(self, PolicyParameters)
         bundle = load_bundle(self._config.bundle)
-        policy = Policy(bundle, self._config.provider, self._config.threads)
+        prefix = self._config.seam == "prefix"
+        policy = Policy(bundle, self._config.provider, self._config.threads, prefix=prefix)
         # The first calls take ten times as long; they must not be the first of a trial.
         policy.warm_up()
         self._spec = policy.manifest
@@ -78,6 +86,9 @@ class PolicyNode(Node):
             replan_steps=self._config.replan_steps or None,
             max_age_s=self._config.max_age_s,
             match_s=self._config.match_s,
+            seam=SeamConfig(
+                kind=self._config.seam, frozen_s=self._config.frozen_s, slack_m_s=self._config.slack_m_s
+            ),
         )
         self._runtime = PolicyRuntime(policy, runtime_config, self._noise(), time.perf_counter)
         self._once = Once(self.get_logger().warning)
