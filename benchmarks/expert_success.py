@@ -43,7 +43,7 @@ class Args:
     list: bool = False
     processes: int = os.cpu_count() or 1
     out: Path | None = None
-    """A JSON file for the numbers."""
+    """A JSON file for the numbers; rows of earlier runs in it stay."""
 
 
 @dataclass(frozen=True)
@@ -112,6 +112,8 @@ def main(args: Args) -> None:
     for column in ("who and where", "success", "95 % interval", "median", "90th percentile", "failures"):
         table.add_column(column)
     numbers: dict[str, Any] = {}
+    if args.out is not None and args.out.exists():
+        numbers = json.loads(args.out.read_text(encoding="utf-8"))["rows"]
     seeds = range(args.first_seed, args.first_seed + args.seeds)
     for row in chosen:
         done = list(run_jobs(_job, seeds, setup=_setup, setup_args=(row.recipe(),), processes=args.processes))
@@ -127,10 +129,12 @@ def main(args: Args) -> None:
             f"{slow:.1f} s",
             ", ".join(f"{seed} {outcome}" for seed, outcome in list(failures.items())[:4]) or "none",
         )
-        numbers[row.name] = {**asdict(rate), "median_s": middle, "p90_s": slow, "failures": failures}
+        origin = {"commit": commit(), "first_seed": args.first_seed}
+        times_s = {"median_s": float(middle), "p90_s": float(slow)}
+        numbers[row.name] = {**asdict(rate), **times_s, "failures": failures, **origin}
         console.print(f"{row.name}: {rate.successes}/{rate.trials}", highlight=False)
         if args.out is not None:
-            document = {"commit": commit(), "first_seed": args.first_seed, "rows": numbers}
+            document = {"schema_name": "ambient_policy.expert_success", "version": 1, "rows": numbers}
             args.out.parent.mkdir(parents=True, exist_ok=True)
             args.out.write_text(json.dumps(document, indent=1) + "\n")
     console.print(table)
