@@ -47,7 +47,7 @@ class Policy:
         spinning: bool = False,
         prefix: bool = False,
     ) -> None:
-        self.manifest = bundle.manifest
+        self.manifest, self.threads = bundle.manifest, threads
         self._state_map = self.manifest.normalizer.state.build()
         self._action_map = self.manifest.normalizer.action.build()
         wanted = ("cuda", "cpu") if provider == "auto" else (provider,)

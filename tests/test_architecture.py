@@ -45,6 +45,8 @@ ROOMS = (
         {"numpy", "ambient_policy"} | CONFIG_AND_TERMINAL,
         {
             "inference.py": {"onnxruntime"},
+            "bench.py": {"onnxruntime"},
+            "gemm_floor.py": {"onnx"},
             "images.py": {"cv2"},
             "video.py": {"av"},
             "movie.py": {"av"},

@@ -14,6 +14,7 @@ import pytest
 import yaml
 
 COMMANDS = {
+    "bench",
     "analyse",
     "annotate",
     "collect",
