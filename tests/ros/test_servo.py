@@ -11,13 +11,14 @@ from ambient_policy.chunks import Chunk, ChunkFollower
 from ambient_policy.limits import MotionLimits
 
 pytest.importorskip("ambient_policy_ros")
-from ambient_policy_ros.servo import LONGEST_STEP_S, Servo
+from ambient_policy_ros.servo import Servo
 
+PERIOD_S = 0.01
 LIMITS = MotionLimits(workspace_min=(-1, -1), workspace_max=(1, 1), max_speed_m_s=0.5)
 
 
 def servo(handover_s: float = 0.05, following: bool = True) -> Servo:
-    out = Servo(ChunkFollower(handover_s), LIMITS, 0.01, 0.2)
+    out = Servo(ChunkFollower(handover_s), LIMITS, PERIOD_S, 0.2)
     out.following = following
     return out
 
@@ -77,7 +78,7 @@ def test_speed_and_workspace_hold_for_any_chunks_at_any_times(
         command = limited.command(now_s)
         assert command is not None
         moved_m = np.linalg.norm(command.position - last.position)
-        assert moved_m <= LIMITS.max_speed_m_s * min(step_s, LONGEST_STEP_S) + 1e-9
+        assert moved_m <= LIMITS.max_speed_m_s * min(step_s, PERIOD_S) + 1e-9
         assert np.all(np.abs(command.position) <= 1)
         last = command
 

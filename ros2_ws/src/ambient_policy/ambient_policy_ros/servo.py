@@ -14,9 +14,6 @@ from ambient_policy_ros.reasons import without_numbers
 
 Array = NDArray[np.float64]
 
-LONGEST_STEP_S = 0.05
-"""After a gap the tool may move as far as in this time, not as far as the whole gap would allow."""
-
 
 @dataclass(frozen=True)
 class Command:
@@ -36,7 +33,8 @@ class Servo:
     Args:
         follower: plays the chunks.
         limits: workspace and speed.
-        period_s: time that one target is meant to take, for the speed limit of the first.
+        period_s: the robot's time for one target. However long a gap was, a target is no further from the one
+            before than the speed limit allows in this time: the robot takes it in one period.
         max_pose_age_s: a measured pose older than this is a hold.
     """
 
@@ -86,7 +84,7 @@ class Servo:
         wanted = self._wanted(now_s)
         hold = wanted.reason if isinstance(wanted, Hold) else ""
         # Rounded, so that steps of 10 ms are exactly that however late the clock reads.
-        step_s = round(min(max(now_s - self._target_s, 0.0), LONGEST_STEP_S), 9)
+        step_s = round(min(max(now_s - self._target_s, 0.0), self._period_s), 9)
         if isinstance(wanted, Hold):
             wanted = self._target
         self._target, limited_by = self._limits.limit(self._target, wanted, step_s)
