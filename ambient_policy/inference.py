@@ -123,7 +123,7 @@ class Policy:
             raise InferenceError(f"known actions are good to {std_m} m, needs {size[0]} values, none below 0")
         mask = np.isfinite(std_m)
         relative = positions - tool if spec.action.relative_to == "tool" else positions
-        # Actions relative to the tool are scaled alike along every axis, absolute ones nearly: one variance does.
+        # Relative actions are scaled alike along every axis, absolute ones nearly: one variance does.
         scale = float(np.mean(self._action_map.scale))
         variance = np.where(mask, std_m, 0.0) ** 2 / scale**2
         columns = {"known_mask": mask[:, None], "known_variance": variance[:, None]}
