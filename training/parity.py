@@ -18,6 +18,8 @@ from training.policy import PolicyNet, denoise
 LIMIT = 1e-4
 """Largest accepted difference, in normalised units. In an action that is about a hundredth of a millimetre;
 what is seen is near 1e-6."""
+PREFIX_LIMIT = 1e-3
+"""The same with known actions, a tenth of a millimetre: a finite difference costs digits. Seen is 2e-5."""
 _BATCHES = (1, 5)
 
 
@@ -57,9 +59,10 @@ def check_parity(net: PolicyNet, manifest: Manifest, files: Mapping[str, Path]) 
         feed |= _prefix_input(manifest, count, rng)
         (chunk,) = sessions["sampler_prefix.onnx"].run(None, feed)
         worst["prefix"] = max(worst["prefix"], _apart(chunk, torch_chunk(net, manifest, feed)))
-    if bad := {key: value for key, value in worst.items() if not value < LIMIT}:
+    limits = {key: PREFIX_LIMIT if key == "prefix" else LIMIT for key in worst}
+    if bad := {key: value for key, value in worst.items() if not value < limits[key]}:
         raise TrainingError(
-            f"the exported graphs do not compute what the network does: {bad} exceeds {LIMIT:g}; "
+            f"the exported graphs do not compute what the network does: {bad} exceeds {limits}; "
             "this is a fault of the export, please report it with the versions of torch and onnxscript"
         )
     return worst

@@ -51,10 +51,11 @@ def test_a_bundle_of_every_preset_loads_and_gives_the_networks_chunk(tiny, tmp_p
     train(tiny(*TINY, *PRESETS[preset]), run)
     parity = export(Args(run=run, out=tmp_path / "bundle", steps=3))
     assert parity.keys() == {"encoder", "sampler", "sampler_float64", "prefix"}
+    assert parity.pop("prefix") < 1e-4, "a finite difference costs digits"
     assert max(parity.values()) < 1e-5
     bundle = load_bundle(tmp_path / "bundle")
     spec = bundle.manifest
-    assert spec.parity == parity
+    assert spec.parity.items() > parity.items()
     assert len(spec.sampler.sigmas) == 4
     assert spec.training["checkpoint"] == "policy-00000002"
     everything = b"".join(file.read_bytes() for file in (tmp_path / "bundle").iterdir())
