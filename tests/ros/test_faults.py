@@ -223,6 +223,28 @@ def test_a_node_whose_context_ends_after_it_was_woken_still_leaves(start: Start)
     assert node.wait(20) == 0, node.output()
 
 
+HANG = """
+import ctypes, sys
+from rclpy.node import Node
+from ambient_policy_ros import node_main
+
+class Hanging(Node):
+    def destroy_node(self):
+        print('closing', flush=True)
+        ctypes.PyDLL(None).sleep(60)  # PyDLL keeps the interpreter's lock, as rclpy does in there
+
+sys.exit(node_main.run(lambda: Hanging('hanging'), work=lambda node: int(sys.argv[1])))
+"""
+
+
+@pytest.mark.parametrize(("earned", "code"), [(0, -signal.SIGALRM), (2, 1)])
+def test_a_node_that_hangs_in_closing_ends_and_says_where(start: Start, earned: int, code: int) -> None:
+    node = start("-c", HANG, str(earned))
+    node.wait_for("closing")
+    assert node.wait(20) == code, node.output()
+    assert "in destroy_node" in node.output()
+
+
 def test_an_interrupt_while_nodes_load_leaves_no_traceback(start: Start, tmp_path: Path, bundle) -> None:
     job = bench(start, tmp_path, bundle, {"faults": []}, time_limit_s=60.0)
     deadline = time.monotonic() + 60

@@ -85,6 +85,14 @@ def test_a_crash_is_named_and_counts_as_shells_count() -> None:
     assert "[launch] a was killed by SIGSEGV\n" in lines
 
 
+def test_a_node_that_hung_when_all_was_done_is_told_of_and_no_failure() -> None:
+    """SIGALRM: see node_main.run."""
+    lines: list[str] = []
+    hung = "import os, signal; os.kill(os.getpid(), signal.SIGALRM)"
+    assert run([python("a", hung)], write=lines.append) == 0
+    assert lines == ["[launch] a was done, but ROS hung while it closed; see above where\n"]
+
+
 def test_a_deaf_process_is_killed_in_the_end(tmp_path: Path) -> None:
     ready = tmp_path / "ready"
     code = DEAF.replace("print(", f"open({str(ready)!r}, 'w').close(); print(")

@@ -23,6 +23,8 @@ from ambient_policy_ros.launch_substitutions import LaunchError
 GRACE_S = 5.0
 _LINE_LIMIT = 1 << 20  # asyncio refuses longer lines, 64 KiB by default: less than one printed image
 _ENDED_BY_US = (0, -signal.SIGINT, -signal.SIGTERM)
+_HUNG_CLOSING = -signal.SIGALRM
+"""See `node_main.run`: its own work was done."""
 _PR_SET_PDEATHSIG = 1
 
 
@@ -107,6 +109,9 @@ class _Runner:
             return
 
     def _died(self, process: Process, code: int) -> None:
+        if code == _HUNG_CLOSING:
+            self._write(f"[launch] {process.name} was done, but ROS hung while it closed; see above where\n")
+            return
         how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
         self._write(f"[launch] {process.name} {how}\n")
         self._code = self._code or (128 - code if code < 0 else code)
