@@ -67,7 +67,7 @@ class Condition:
         seam = SeamConfig(kind=self.kind, frozen_s=max(self.delay_s, 0.05) + 0.01)
         # An ensemble is made of the chunks of every frame.
         runtime = RuntimeConfig(seam=seam, replan_steps=1 if self.kind == "ensemble" else None)
-        return RolloutConfig(handover_s=0.05, delay_s=self.delay_s, runtime=runtime)
+        return RolloutConfig(delay_s=self.delay_s, runtime=runtime)
 
 
 @dataclass(frozen=True)

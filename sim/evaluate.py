@@ -19,6 +19,7 @@ from ambient_policy.inference import Policy
 from ambient_policy.movie import Movie
 from ambient_policy.runtime import RuntimeConfig
 from ambient_policy.seams import SeamConfig
+from ambient_policy.servo import ServoConfig
 from ambient_policy.statistics import success_rate
 from ambient_policy.trials import Trial, append_trial, read_trials
 from sim.film import FILM, FILM_CAMERA, take_picture
@@ -47,8 +48,7 @@ class EvaluateArgs:
     """Which trials leave a film."""
     replan_steps: int | None = None
     """Frames between two plans; by default what the bundle says."""
-    handover_s: float = 0.05
-    """Age at which a chunk takes over from the one before; later when it is not there by then."""
+    servo: ServoConfig = field(default_factory=ServoConfig)
     delay_s: float = 0.0
     """Simulated time that every decision is made to take."""
     seam: SeamConfig = field(default_factory=SeamConfig)
@@ -71,7 +71,7 @@ def _setup(scenario: Scenario, args: EvaluateArgs) -> None:
 
 def _rollout(args: EvaluateArgs) -> RolloutConfig:
     return RolloutConfig(
-        handover_s=args.handover_s,
+        servo=args.servo,
         delay_s=args.delay_s,
         runtime=RuntimeConfig(replan_steps=args.replan_steps, seam=args.seam),
     )

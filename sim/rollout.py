@@ -1,4 +1,4 @@
-"""One trial of a policy in the twin without ROS: runtime, follower and limits of the nodes, in lock-step."""
+"""One trial of a policy in the twin without ROS: runtime and servo of the nodes, in lock-step."""
 
 from __future__ import annotations
 
@@ -9,11 +9,13 @@ from collections.abc import Callable
 import numpy as np
 from pydantic import Field
 
-from ambient_policy.chunks import TIME_EPSILON_S, Array, Chunk, ChunkFollower, Hold
+from ambient_policy.chunks import TIME_EPSILON_S, Array, Chunk
 from ambient_policy.config import StrictModel
 from ambient_policy.limits import MotionLimits
 from ambient_policy.provenance import commit
+from ambient_policy.reasons import without_numbers
 from ambient_policy.runtime import PolicyLike, PolicyRuntime, RuntimeConfig
+from ambient_policy.servo import Servo, ServoConfig
 from ambient_policy.trials import Trial
 from sim.starts import sample_start
 from sim.station import Station
@@ -23,8 +25,7 @@ from sim.task import OutcomeMonitor
 class RolloutConfig(StrictModel):
     """How a policy is run; the ROS launch file has the same values."""
 
-    handover_s: float = Field(default=0.05, ge=0)
-    """Age at which a chunk takes over from the one before."""
+    servo: ServoConfig = ServoConfig()
     delay_s: float = Field(default=0.0, ge=0)
     """Simulated time that a decision is made to take; the simulation waits for the real one anyway."""
     policy_seed: int = 0
@@ -54,16 +55,16 @@ def run_trial(
     substeps = round(scenario.policy_period_s / period)
     limits = MotionLimits(**scenario.limits.model_dump())
     runtime = PolicyRuntime(policy, config.runtime, np.random.default_rng(config.policy_seed))
-    follower = ChunkFollower(config.handover_s, lead_s=period)
+    servo = Servo(config.servo, limits, period)
+    servo.following = True
     monitor = OutcomeMonitor(scenario.task)
     holds: Counter[str] = Counter()
-    limited = chunks = 0
+    chunks = 0
     under_way: deque[Chunk] = deque()
 
     station.reset(sample_start(scenario, seed))
     station.advance(np.array(scenario.task.tool_home), round(scenario.task.delay_s / period))
     start_s = station.time_s
-    command = station.tool_xy()
     tick = 0
     while not monitor.finished:
         now_s = start_s + tick * period
@@ -80,16 +81,16 @@ def run_trial(
             elif decision.hold is not None:
                 holds[f"policy: {decision.hold.reason}"] += substeps
         while under_way and now_s >= under_way[0].stamp_s + config.delay_s - TIME_EPSILON_S:
-            follower.accept(under_way.popleft(), now_s)
-        wanted = follower.target(now_s)
-        if isinstance(wanted, Hold):
-            holds[f"servo: {wanted.reason}"] += 1
-            wanted = command
-        command, reasons = limits.limit(command, wanted, period)
-        limited += bool(reasons)
+            if refused := servo.accept(under_way.popleft(), now_s):
+                holds[f"servo refused: {without_numbers(refused)}"] += 1
+        servo.observe(station.tool_xy(), now_s)
+        command = servo.command(now_s)
+        assert command is not None
+        if command.hold:
+            holds[f"servo: {command.hold}"] += 1
         if on_command is not None:
-            on_command(now_s, command, follower.active_stamp_s)
-        station.advance(command)
+            on_command(now_s, command.position, servo.active_stamp_s)
+        station.advance(command.position)
         tick += 1
         monitor.update(tick * period, station.slider_pose(), station.slider_height(), station.tool_xy())
     return Trial(
@@ -99,7 +100,7 @@ def run_trial(
         seed=seed,
         runner="direct",
         holds=dict(holds),
-        limited_ticks=limited,
+        limited_ticks=servo.limited,
         chunks=chunks,
         settings=config.model_dump_json(exclude_defaults=True),
         commit=commit(),

@@ -122,11 +122,13 @@ class Task(StrictModel):
 
 
 class Limits(StrictModel):
-    """What the robot's own controller accepts of a target, in the world frame."""
+    """What may be asked of the robot, in the world frame; see `ambient_policy.limits`."""
 
     workspace_min: Vec2 = (0.25, -0.36)
     workspace_max: Vec2 = (0.85, 0.33)
     max_speed_m_s: float = 0.5
+    max_acceleration_m_s2: float | None = None
+    max_jerk_m_s3: float | None = None
 
 
 class Scenario(StrictModel):

@@ -56,6 +56,8 @@ class Robot(Node):
             for name in ("overhead", "wrist")
         }
         self.chunk = self.create_publisher(MultiDOFJointTrajectory, "policy/chunk", qos.CHUNK)
+        self.stop = self.create_publisher(Bool, "safety/stop", qos.STATUS)
+        self.deadman = self.create_publisher(Bool, "teleop/deadman", qos.STATE)
         self.heard: dict[str, list] = {}
         for kind, topic in (
             (MultiDOFJointTrajectory, "policy/chunk"),
@@ -240,8 +242,10 @@ def test_servo_answers_every_pose_within_the_speed_limit(start_node: Start, robo
     robot.set_enabled("servo/status", True)
     targets = run_servo(robot, 0.01, 10, start_s=2.0)
     assert all(np.array_equal(xy, [0, 0]) for _, xy in targets), "held where it was measured"
-    # 0.1 m/s for half a second, then a jump of 0.6 m that also leaves the workspace.
-    positions = np.array([[0.01 * i, 0.0] for i in range(6)] + [[0.65, 0.0]] * 6)
+    # 0.1 m/s for half a second, then nearly twice what is allowed, and out of the workspace.
+    positions = np.array(
+        [[0.01 * i, 0.0] for i in range(6)] + [[0.05 + 0.039 * i, 0.0] for i in range(1, 16)]
+    )
     robot.chunk.publish(convert.chunk_msg(Chunk(2.1, positions, 0.1), "world"))
     robot.wait(lambda: robot.statuses("servo/status", "accepted"), "acknowledgement")
     assert robot.statuses("servo/status", "accepted")[0][0] == 2.1
@@ -251,7 +255,7 @@ def test_servo_answers_every_pose_within_the_speed_limit(start_node: Start, robo
     assert max(speeds) <= 0.2 * (1 + 1e-6)
     # At 2.3 s the target is where the tool is due 10 ms later.
     np.testing.assert_allclose(targets[20][1], [0.021, 0.0], atol=1e-9)
-    assert max(speeds[60:]) == pytest.approx(0.2), "the jump runs at the limit"
+    assert max(speeds[60:]) == pytest.approx(0.2), "it runs at the limit"
     (taken_over,) = robot.statuses("servo/status", "taken_over")
     assert taken_over[0] == 2.1
     assert taken_over[1]["at_ns"] == "2150000000"
@@ -298,11 +302,73 @@ def test_servo_refuses_chunks_it_must_not_follow(start_node: Start, robot: Robot
     robot.wait(lambda: robot.statuses("servo/status", "refused"), "refusal")
     robot.chunk.publish(convert.chunk_msg(Chunk(3.0, line * np.nan, 0.1), "world"))
     robot.wait(lambda: len(robot.statuses("servo/status", "refused")) == 2, "two refusals")
+    robot.chunk.publish(convert.chunk_msg(Chunk(3.0, np.array([[0.0, 0.0], [0.6, 0.0]]), 0.1), "world"))
+    robot.wait(lambda: len(robot.statuses("servo/status", "refused")) == 3, "three refusals")
     reasons = [values["reason"] for _, values in robot.statuses("servo/status", "refused")]
     assert reasons == [
         "chunk is in frame 'camera', the tool pose in 'world'",
         "chunk has values that are not finite",
+        "chunk moves at 6.00 m/s, more than 0.40",
     ]
+
+
+def moved_m(targets: list[tuple[float, np.ndarray]]) -> float:
+    return float(np.linalg.norm(targets[-1][1] - targets[0][1]))
+
+
+def send_line(robot: Robot, stamp_s: float) -> None:
+    """Send a chunk of 2 s at 0.1 m/s and wait until it is accepted."""
+    line = np.array([[0.01 * i, 0.0] for i in range(21)])
+    robot.chunk.publish(convert.chunk_msg(Chunk(stamp_s, line, 0.1), "world"))
+    accepted = lambda: [s for s, _ in robot.statuses("servo/status", "accepted") if s == stamp_s]  # noqa: E731
+    robot.wait(accepted, f"acknowledgement of {stamp_s}")
+
+
+def test_a_pressed_stop_holds_until_it_is_released_and_the_servo_enabled_again(
+    start_node: Start, robot: Robot
+) -> None:
+    node = start_node("servo", use_sim_time="true", **SERVO)
+    robot.set_enabled("servo/status", True)
+    run_servo(robot, 0.01, 1, start_s=3.0)
+    send_line(robot, 3.0)
+    assert moved_m(run_servo(robot, 0.01, 20, start_s=3.1)) > 0.015
+
+    robot.stop.publish(Bool(data=True))
+    node.wait_for("safety/stop was pressed")
+    assert moved_m(run_servo(robot, 0.01, 20, start_s=3.3)) == 0
+    robot.set_enabled("servo/status", False)
+    robot.set_enabled("servo/status", True)
+    send_line(robot, 3.5)
+    assert moved_m(run_servo(robot, 0.01, 20, start_s=3.6)) == 0, "it is still pressed"
+    robot.stop.publish(Bool(data=False))
+    node.wait_for("safety/stop was released")
+    assert moved_m(run_servo(robot, 0.01, 20, start_s=3.8)) == 0, "nobody has looked yet"
+    robot.set_enabled("servo/status", False)
+    robot.set_enabled("servo/status", True)
+    send_line(robot, 4.0)
+    assert moved_m(run_servo(robot, 0.01, 20, start_s=4.2)) > 0.015
+    holds = [values["hold"] for _, values in robot.statuses("servo/status", "hold")]
+    assert "safety/stop was pressed; look, then disable and enable" in holds
+
+
+def test_the_tool_moves_only_while_the_deadman_is_held(start_node: Start, robot: Robot) -> None:
+    start_node("servo", use_sim_time="true", deadman_timeout_s=0.2, **SERVO)
+    robot.set_enabled("servo/status", True)
+    run_servo(robot, 0.01, 1, start_s=3.0)
+    send_line(robot, 3.0)
+    assert moved_m(run_servo(robot, 0.01, 20, start_s=3.1)) == 0
+    robot.deadman.publish(Bool(data=True))
+    deadline = time.monotonic() + 60
+    while not robot.statuses("servo/status", "taken_over"):
+        assert time.monotonic() < deadline
+        robot.publish_pose(3.31, (0.0, 0.0))
+        robot._executor.spin_once(timeout_sec=0.05)
+    robot.take_all()
+    targets = run_servo(robot, 0.01, 60, start_s=3.32)
+    assert moved_m(targets) > 0.015
+    assert moved_m(targets[-20:]) == 0, "silent for longer than 0.2 s"
+    holds = [values["hold"] for _, values in robot.statuses("servo/status", "hold")]
+    assert holds.count("deadman is released") == 2
 
 
 @pytest.mark.parametrize(

@@ -35,15 +35,15 @@ def test_the_launch_folder_is_a_relative_link(package: Path) -> None:
 
 @pytest.mark.sim
 def test_servo_limits_are_those_of_the_scenario(package: Path) -> None:
-    from sim.rollout import RolloutConfig
+    from ambient_policy.limits import MotionLimits
+    from ambient_policy.servo import ServoConfig
     from sim.scenario import load_scenario
 
     scenario, servo = load_scenario("pushing"), parameters(package)["servo"]
-    limits = scenario.limits
-    assert tuple(servo["workspace_min"]) == limits.workspace_min
-    assert tuple(servo["workspace_max"]) == limits.workspace_max
-    assert servo["max_speed_m_s"] == limits.max_speed_m_s
-    assert servo["handover_s"] == RolloutConfig().handover_s
+    rollout = {**scenario.limits.model_dump(), **ServoConfig().model_dump()}
+    for name in MotionLimits.model_fields.keys() | ServoConfig.model_fields.keys():
+        value = servo.get(name)
+        assert (tuple(value) if isinstance(value, list) else value) == rollout[name], name
     assert servo["lead_s"] == scenario.control_period_s
 
 

@@ -18,10 +18,10 @@ from rclpy.node import Node
 from sensor_msgs.msg import CameraInfo, Image
 
 from ambient_policy.errors import ConfigError
+from ambient_policy.reasons import Once
 from ambient_policy_ros import convert, node_main, qos
 from ambient_policy_ros.camera_stamps import StampMapper
 from ambient_policy_ros.realsense import CameraError, CameraSettings, Frame, RealSense
-from ambient_policy_ros.reasons import Once
 
 REPORT_PERIOD_S = 1.0
 

@@ -27,10 +27,10 @@ from ambient_policy.chunks import TIME_EPSILON_S
 from ambient_policy.config import StrictModel
 from ambient_policy.errors import AmbientPolicyError
 from ambient_policy.inference import Policy
+from ambient_policy.reasons import Once, without_numbers
 from ambient_policy.runtime import Decision, PolicyRuntime, RuntimeConfig
 from ambient_policy.seams import SeamConfig
 from ambient_policy_ros import convert, node_main, qos
-from ambient_policy_ros.reasons import Once, without_numbers
 
 WATCH_PERIOD_S = 0.2
 """How often a node that hears nothing looks whether that has become a hold."""

@@ -1,7 +1,8 @@
 """Servo node: action chunks in, a stream of tool targets out, inside the workspace and below the speed limit.
 
-Subscribes to policy/chunk, tool/pose and policy/enable; publishes tool/target (PoseStamped, >= 100 Hz) and
-servo/status. Silent until it is enabled for the first time; when disabled it holds the tool where it is.
+Subscribes to policy/chunk, tool/pose, policy/enable, safety/stop and teleop/deadman; publishes tool/target
+(PoseStamped, >= 100 Hz) and servo/status. Silent until it is enabled for the first time; when disabled it
+holds the tool where it is.
 
 What drives it: every tool pose is answered by one target of the same time. That is exact in lock-step (one
 answer to one question, in whatever order /clock and the pose arrive) and smooth in real time (no beat between
@@ -12,6 +13,7 @@ keeps `rate_hz` where poses come more slowly, and makes a hold of a pose that no
 from __future__ import annotations
 
 import json
+import math
 import sys
 
 from diagnostic_msgs.msg import DiagnosticArray
@@ -21,28 +23,24 @@ from rclpy.node import Node
 from std_msgs.msg import Bool
 from trajectory_msgs.msg import MultiDOFJointTrajectory
 
-from ambient_policy.chunks import ChunkFollower
 from ambient_policy.errors import AmbientPolicyError
 from ambient_policy.limits import MotionLimits
+from ambient_policy.reasons import Once, without_numbers
+from ambient_policy.servo import Servo, ServoConfig
 from ambient_policy_ros import convert, node_main, qos
-from ambient_policy_ros.reasons import Once, without_numbers
-from ambient_policy_ros.servo import Servo
 
+STOPPED = "safety/stop was pressed"
 LOG_AFTER_S = 0.5
 """A hold is logged when it has lasted this long: every start holds for a moment, until the first chunk."""
 
 
-class ServoParameters(MotionLimits):
-    """ROS parameters of the node: workspace [m], in the frame of the tool pose, speed limit, and these."""
+class ServoParameters(MotionLimits, ServoConfig):
+    """ROS parameters of the node: limits in the frame of the tool pose, how to follow, and these."""
 
-    handover_s: float = Field(default=0.05, ge=0)
-    """Age at which a chunk takes over from the one before."""
-    lead_s: float = Field(default=0.01, ge=0, le=0.5)
-    """How far ahead of its stamp a target is due: the robot's control period, plus its known delay."""
     rate_hz: float = Field(default=100.0, gt=0)
     """Lowest rate of targets."""
-    max_pose_age_s: float = Field(default=0.2, gt=0)
-    """A tool pose older than this is a hold."""
+    deadman_timeout_s: float = Field(default=0.0, ge=0)
+    """The tool moves only while teleop/deadman has said true within this time; 0: no deadman."""
 
 
 class ServoNode(Node):
@@ -51,8 +49,12 @@ class ServoNode(Node):
     def __init__(self) -> None:
         super().__init__("servo", automatically_declare_parameters_from_overrides=True)
         config = node_main.read_parameters(self, ServoParameters)
-        follower = ChunkFollower(config.handover_s, config.lead_s)
-        self._servo = Servo(follower, config, 1 / config.rate_hz, config.max_pose_age_s)
+        self._servo = Servo(config, config, 1 / config.rate_hz)
+        self._deadman_timeout_s = config.deadman_timeout_s
+        self._deadman_s = -math.inf
+        """When it was last said to be held."""
+        self._stop_pressed = False
+        self._pose_s = -math.inf
         self._once = Once(self.get_logger().warning)
         self._ever_enabled = False
         self._frame_id = ""
@@ -63,6 +65,9 @@ class ServoNode(Node):
         self._statuses = self.create_publisher(DiagnosticArray, "servo/status", qos.STATUS)
         self.create_subscription(PoseStamped, "tool/pose", self._on_pose, qos.STATE)
         self.create_subscription(MultiDOFJointTrajectory, "policy/chunk", self._on_chunk, qos.CHUNK)
+        self.create_subscription(Bool, "safety/stop", self._on_stop, qos.STATUS)
+        if self._deadman_timeout_s:
+            self.create_subscription(Bool, "teleop/deadman", self._on_deadman, qos.STATE)
         self.create_subscription(Bool, "policy/enable", self._on_enable, qos.ENABLE)  # last: see qos.ENABLE
         # Starts again at every target, so it fires only when a pose is overdue. Not under /clock: no time
         # passes between two poses there, and a timer would cost as much as a pose.
@@ -83,10 +88,23 @@ class ServoNode(Node):
             counts = {"limited_ticks": str(self._servo.limited), "holds": json.dumps(self._servo.holds)}
             self._servo.reset()
             self._servo.following = msg.data
+            if self._stop_pressed:
+                self._servo.latch(STOPPED)
             self._ever_enabled, self._hold = True, ""
             self._once.forget()
         # Answered also when nothing changes: whoever asked may have missed the first answer.
         self._publish_status("enable", self._now_s(), counts)
+
+    def _on_stop(self, msg: Bool) -> None:
+        if msg.data != self._stop_pressed:
+            self.get_logger().warning(f"safety/stop was {'pressed' if msg.data else 'released'}")
+        self._stop_pressed = msg.data
+        if msg.data:
+            self._servo.latch(STOPPED)
+
+    def _on_deadman(self, msg: Bool) -> None:
+        # A clock that follows /clock may not have heard yet of the time of the newest pose.
+        self._deadman_s = max(self._now_s(), self._pose_s) if msg.data else -math.inf
 
     def _on_chunk(self, msg: MultiDOFJointTrajectory) -> None:
         if not self._servo.following:
@@ -111,7 +129,7 @@ class ServoNode(Node):
         stamp_s = convert.seconds(msg.header.stamp)
         self._frame_id = msg.header.frame_id
         self._servo.observe(xy, stamp_s)
-        # A clock that follows /clock may not have heard yet of the time of this pose.
+        self._pose_s = stamp_s
         self._command(max(self._now_s(), stamp_s))
 
     def _fill_gap(self) -> None:
@@ -122,7 +140,8 @@ class ServoNode(Node):
     def _command(self, now_s: float) -> None:
         if not self._ever_enabled:
             return
-        command = self._servo.command(now_s)
+        released = self._deadman_timeout_s and now_s - self._deadman_s > self._deadman_timeout_s
+        command = self._servo.command(now_s, "deadman is released" if released else "")
         if command is None:
             return
         self._targets.publish(convert.pose_msg(command.position, now_s, self._frame_id))

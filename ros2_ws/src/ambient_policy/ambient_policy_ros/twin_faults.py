@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from ambient_policy.reasons import without_numbers
 from ambient_policy_ros import fault_processes
 from ambient_policy_ros.fault_channel import Channel, Injection
 from ambient_policy_ros.fault_plan import (
@@ -23,7 +24,6 @@ from ambient_policy_ros.fault_plan import (
     image_channel,
     info_channel,
 )
-from ambient_policy_ros.reasons import without_numbers
 
 
 class TwinFaults:

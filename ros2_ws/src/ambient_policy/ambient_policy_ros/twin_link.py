@@ -20,9 +20,9 @@ from sensor_msgs.msg import CameraInfo, Image, JointState
 from std_msgs.msg import Bool
 
 from ambient_policy.episodes import CameraModel
+from ambient_policy.reasons import without_numbers
 from ambient_policy_ros import convert, qos
 from ambient_policy_ros.fault_plan import CLOCK, JOINTS, POSE, TARGET, image_channel, info_channel
-from ambient_policy_ros.reasons import without_numbers
 from ambient_policy_ros.twin_faults import TwinFaults
 
 Array = NDArray[np.float64]
