@@ -76,7 +76,7 @@ class Policy:
         for name, camera in cameras.items():
             image = _as(images[name], f"image of `{name}`", (camera.height, camera.width, 3), np.uint8)
             feed[f"image_{name}"] = np.ascontiguousarray(image)[None]
-        (features,) = self._sessions["encoder.onnx"].run(["features"], feed)
+        features = self._run("encoder.onnx", "features", feed)
         return _result(features, "features", (1, self.manifest.feature_size))[0]
 
     def sample(
@@ -108,9 +108,16 @@ class Policy:
             graph = "sampler_prefix.onnx"
             feed |= self._known(*known, state[-1])
         ready = {k: v.astype(np.float32)[None] for k, v in feed.items()}
-        (chunk,) = self._sessions[graph].run(["chunk"], ready)
+        chunk = self._run(graph, "chunk", ready)
         actions = self._action_map.invert(_result(chunk, "chunk", (1, *size))[0].astype(np.float64))
         return actions + state[-1] if spec.action.relative_to == "tool" else actions
+
+    def _run(self, graph: str, output: str, feed: dict[str, np.ndarray]) -> np.ndarray:
+        try:
+            (result,) = self._sessions[graph].run([output], feed)
+        except Exception as error:  # onnxruntime's own errors have no common base but Exception
+            raise InferenceError(f"{graph} failed on {self.provider}: {error}") from error
+        return result
 
     def _known(self, positions: np.ndarray, std_m: np.ndarray, tool: np.ndarray) -> dict[str, np.ndarray]:
         """Return the inputs that say which actions are known, in normalised units."""

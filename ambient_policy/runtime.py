@@ -15,6 +15,7 @@ from ambient_policy.bundle import Manifest
 from ambient_policy.chunks import TIME_EPSILON_S, Array, Chunk, Hold
 from ambient_policy.config import StrictModel
 from ambient_policy.errors import AmbientPolicyError
+from ambient_policy.image_checks import ImageChecks
 from ambient_policy.images import to_input
 from ambient_policy.seams import SeamConfig, ensemble, known_actions
 
@@ -54,6 +55,10 @@ class RuntimeConfig(StrictModel):
     """A newest complete frame older than this is stale."""
     match_s: float = Field(default=0.02, ge=0)
     """Images of one frame, and the tool position that goes with them, may differ this much in time."""
+    blank_std: float = Field(default=2.0, ge=0)
+    """A picture whose values spread less than this shows nothing; 0: not checked."""
+    frozen_m: float = Field(default=0.02, ge=0)
+    """A picture that is the same although the tool has moved this far is frozen; 0: not checked."""
     seam: SeamConfig = SeamConfig()
     """How a chunk gives way to the next."""
 
@@ -100,6 +105,7 @@ class PolicyRuntime:
         self._images: dict[str, deque[tuple[float, Image]]] = {c: deque(maxlen=4) for c in self._spec.cameras}
         self._frames: deque[tuple[float, NDArray[np.float32], Array]] = deque(maxlen=self._spec.obs_steps)
         self._chunks: deque[Chunk] = deque(maxlen=self._spec.action.horizon)
+        self._checks = ImageChecks(self._config.blank_std, self._config.frozen_m)
 
     def observe_tool(self, xy: Array, stamp_s: float) -> None:
         """Take a measured tool position (S,) in the world [m]."""
@@ -123,6 +129,8 @@ class PolicyRuntime:
         stamp_s, images, tool = frame
         if now_s - stamp_s > self._config.max_age_s:
             return Decision(hold=Hold(f"newest camera frame is {now_s - stamp_s:.2f} s old"))
+        if fault := self._checks.fault(images, tool):
+            return Decision(stamp_s, hold=Hold(fault))
         began = self._timer()
         try:
             features = self._policy.encode(images)

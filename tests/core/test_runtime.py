@@ -38,7 +38,9 @@ def image(value: int) -> np.ndarray:
 
 
 def runtime(policy: CountingPolicy, **config) -> PolicyRuntime:
-    return PolicyRuntime(policy, RuntimeConfig(**config), np.random.default_rng(0))
+    # Pictures of one colour are easy to tell apart; what checks them has tests of its own.
+    unchecked = {"blank_std": 0, "frozen_m": 0, **config}
+    return PolicyRuntime(policy, RuntimeConfig(**unchecked), np.random.default_rng(0))
 
 
 def frame(rt: PolicyRuntime, stamp_s: float, value: int = 100) -> None:
@@ -158,3 +160,18 @@ def test_replan_steps_override_the_bundle():
 def test_bad_config_is_refused():
     with pytest.raises(ValueError, match="greater than or equal to 1"):
         RuntimeConfig(replan_steps=0)
+
+
+def test_a_blank_picture_is_a_hold_and_never_reaches_the_policy():
+    policy = CountingPolicy()
+    rt = runtime(policy, blank_std=2.0)
+    scene = np.random.default_rng(0).integers(0, 256, (4, 4, 3), dtype=np.uint8)
+    for i, picture in enumerate([scene, np.zeros((4, 4, 3), np.uint8), scene]):
+        rt.observe_tool(np.zeros(2), 0.1 * i)
+        rt.observe_image("left", scene, 0.1 * i)
+        rt.observe_image("right", picture, 0.1 * i)
+        decision = rt.plan(0.1 * i)
+        assert decision.frame_stamp_s == pytest.approx(0.1 * i)
+        expected = "camera `right` shows nothing: all values within 0.0 of 0" if i == 1 else ""
+        assert (decision.hold.reason if decision.hold else "") == expected
+    assert policy.encoded == 2

@@ -58,7 +58,9 @@ def test_the_runtime_tells_the_policy_what_the_last_chunk_still_does() -> None:
     plain = policy.sample
     policy.sample = lambda f, s, n, known=None: told.append(known) or plain(f, s, n)
     runtime = PolicyRuntime(
-        policy, RuntimeConfig(seam={"kind": "prefix", "off_plan_m": 10.0}), np.random.default_rng(0)
+        policy,
+        RuntimeConfig(blank_std=0, frozen_m=0, seam={"kind": "prefix", "off_plan_m": 10.0}),
+        np.random.default_rng(0),
     )
     for i in range(9):
         frame(runtime, 0.1 * i)
@@ -78,7 +80,7 @@ def test_the_runtime_tells_the_policy_what_the_last_chunk_still_does() -> None:
 
 def test_the_ensemble_follows_the_mean_of_its_own_chunks() -> None:
     policy = CountingPolicy()
-    config = RuntimeConfig(replan_steps=1, seam={"kind": "ensemble", "decay": 0.0})
+    config = RuntimeConfig(replan_steps=1, blank_std=0, seam={"kind": "ensemble", "decay": 0.0})
     runtime = PolicyRuntime(policy, config, np.random.default_rng(0))
     chunks = []
     for i, colour in enumerate((100, 200)):

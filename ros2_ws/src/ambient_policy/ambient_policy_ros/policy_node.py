@@ -54,6 +54,10 @@ class PolicyParameters(StrictModel):
     """A newest frame older than this is a hold."""
     match_s: float = Field(default=0.02, ge=0)
     """Images and tool pose of one frame may differ this much in time."""
+    blank_std: float = Field(default=2.0, ge=0)
+    """A picture whose values (0 to 255) spread less than this is a hold; 0: not checked."""
+    frozen_m: float = Field(default=0.02, ge=0)
+    """A picture that is the same although the tool has moved this far [m] is a hold; 0: not checked."""
     seam: Literal["replace", "prefix", "ensemble"] = "replace"
     """How a chunk gives way to the next; docs/seams.md."""
     frozen_s: float = Field(default=0.1, ge=0)
@@ -86,6 +90,8 @@ class PolicyNode(Node):
             replan_steps=self._config.replan_steps or None,
             max_age_s=self._config.max_age_s,
             match_s=self._config.match_s,
+            blank_std=self._config.blank_std,
+            frozen_m=self._config.frozen_m,
             seam=SeamConfig(
                 kind=self._config.seam, frozen_s=self._config.frozen_s, slack_m_s=self._config.slack_m_s
             ),
