@@ -57,8 +57,10 @@ class RuntimeConfig(StrictModel):
     """Images of one frame, and the tool position that goes with them, may differ this much in time."""
     blank_std: float = Field(default=2.0, ge=0)
     """A picture whose values spread less than this shows nothing; 0: not checked."""
-    frozen_m: float = Field(default=0.02, ge=0)
-    """A picture that is the same although the tool has moved this far is frozen; 0: not checked."""
+    frozen_m: float = Field(default=0.02, gt=0)
+    """A picture that is the same although the tool has moved this far is frozen."""
+    frozen_cameras: tuple[str, ...] = ()
+    """Cameras that are looked at for that; see `image_checks`."""
     seam: SeamConfig = SeamConfig()
     """How a chunk gives way to the next."""
 
@@ -105,7 +107,8 @@ class PolicyRuntime:
         self._images: dict[str, deque[tuple[float, Image]]] = {c: deque(maxlen=4) for c in self._spec.cameras}
         self._frames: deque[tuple[float, NDArray[np.float32], Array]] = deque(maxlen=self._spec.obs_steps)
         self._chunks: deque[Chunk] = deque(maxlen=self._spec.action.horizon)
-        self._checks = ImageChecks(self._config.blank_std, self._config.frozen_m)
+        config = self._config
+        self._checks = ImageChecks(config.blank_std, config.frozen_m, config.frozen_cameras)
 
     def observe_tool(self, xy: Array, stamp_s: float) -> None:
         """Take a measured tool position (S,) in the world [m]."""

@@ -39,7 +39,7 @@ def image(value: int) -> np.ndarray:
 
 def runtime(policy: CountingPolicy, **config) -> PolicyRuntime:
     # Pictures of one colour are easy to tell apart; what checks them has tests of its own.
-    unchecked = {"blank_std": 0, "frozen_m": 0, **config}
+    unchecked = {"blank_std": 0, **config}
     return PolicyRuntime(policy, RuntimeConfig(**unchecked), np.random.default_rng(0))
 
 

@@ -59,7 +59,7 @@ def test_the_runtime_tells_the_policy_what_the_last_chunk_still_does() -> None:
     policy.sample = lambda f, s, n, known=None: told.append(known) or plain(f, s, n)
     runtime = PolicyRuntime(
         policy,
-        RuntimeConfig(blank_std=0, frozen_m=0, seam={"kind": "prefix", "off_plan_m": 10.0}),
+        RuntimeConfig(blank_std=0, seam={"kind": "prefix", "off_plan_m": 10.0}),
         np.random.default_rng(0),
     )
     for i in range(9):

@@ -115,6 +115,28 @@ def test_lock_step_with_faults_ends_and_repeats(start: Start, tmp_path: Path, bu
     assert "clock_jump /clock (by_s 1.0)" in page
 
 
+def test_black_and_frozen_cameras_are_holds_with_their_reasons(start: Start, tmp_path: Path, bundle) -> None:
+    """Both keep their stamps up to date, so only a look at the picture can tell."""
+    plan = {
+        "faults": [
+            {"fault": "black", "channel": IMAGE, "from_s": 0.4, "until_s": 0.8},
+            {"fault": "freeze", "channel": IMAGE, "from_s": 1.2, "until_s": 2.0},
+        ]
+    }
+    job = bench(start, tmp_path, bundle, plan, time_limit_s=2.4)
+    assert job.wait(240) == 0, job.output()
+    ((black, frozen),) = [t.faults for t in record_of(tmp_path).trials]
+    assert black.policy_hold is not None
+    assert black.policy_hold.reason == "camera `overhead` shows nothing: all values within 0.0 of 0"
+    assert black.policy_hold.after_s <= 0.1, "at its first picture"
+    assert frozen.policy_hold is not None
+    assert frozen.policy_hold.reason.startswith("camera `overhead` is frozen: the same picture since")
+    assert frozen.policy_hold.after_s <= 0.6, "0.02 m at 0.1 m/s, and a frame"
+    assert black.recovered_after_s is not None
+    assert frozen.recovered_after_s is not None
+    assert frozen.recovered_after_s <= 0.2
+
+
 def test_a_killed_policy_is_started_again_and_the_trial_goes_on(start: Start, tmp_path: Path, bundle) -> None:
     plan = {
         "faults": [

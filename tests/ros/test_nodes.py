@@ -65,6 +65,7 @@ class Robot(Node):
             (PoseStamped, "tool/target"),
             (DiagnosticArray, "policy/status"),
             (DiagnosticArray, "servo/status"),
+            (DiagnosticArray, "/diagnostics"),
         ):
             self.create_subscription(kind, topic, self.heard.setdefault(topic, []).append, qos.STATUS)
         self.enable = self.create_publisher(Bool, "policy/enable", qos.ENABLE)  # last: see qos.ENABLE
@@ -128,7 +129,7 @@ def test_images_and_tool_pose_become_a_chunk(tmp_path: Path, start_node: Start, 
     """The whole edge: two cameras of twice the input's size, a pose, /clock; the chunk worked out by hand."""
     gains = {"drift_m": (0.01, -0.005), "features_gain": 0.5, "noise_gain": 0.25}
     bundle = make_bundle(tmp_path / "bundle", cameras=("overhead", "wrist"), **gains)
-    node = start_node("policy", bundle=bundle.folder, use_sim_time="true", seed=7)
+    node = start_node("policy", bundle=bundle.folder, use_sim_time="true", seed=7, blank_std=0.0)
     robot.set_enabled("policy/status", True)
     assert robot.statuses("policy/status", "enable")[-1][1]["policy"] == "hand-made"
 
@@ -349,6 +350,42 @@ def test_a_pressed_stop_holds_until_it_is_released_and_the_servo_enabled_again(
     assert moved_m(run_servo(robot, 0.01, 20, start_s=4.2)) > 0.015
     holds = [values["hold"] for _, values in robot.statuses("servo/status", "hold")]
     assert "safety/stop was pressed; look, then disable and enable" in holds
+
+
+def test_a_servo_reports_its_health_every_second(start_node: Start, robot: Robot) -> None:
+    start_node("servo", use_sim_time="true", **SERVO)
+    robot.set_enabled("servo/status", True)
+    clock_s = 5.0
+
+    def tick() -> None:
+        nonlocal clock_s
+        clock_s += 0.02
+        stamp = convert.stamp(clock_s)
+        robot.clock.publish(Clock(clock=stamp))
+        robot.publish_pose(clock_s, (0.0, 0.0))
+        robot._executor.spin_once(timeout_sec=0.02)
+
+    def reports() -> list[dict[str, str]]:
+        return [convert.status_values(m) for m in robot.heard["/diagnostics"] if m.status[0].name == "servo"]
+
+    deadline = time.monotonic() + 60
+    while len(reports()) < 4:
+        assert time.monotonic() < deadline
+        tick()
+    last = reports()[-1]
+    assert last["state"] == "active"
+    # Simulated poses every 20 ms are 50 a second, however fast the test runs; a target answers each.
+    assert float(last["pose_hz"]) == pytest.approx(50, rel=0.5)
+    assert float(last["target_hz"]) == pytest.approx(50, rel=0.5)
+    assert int(last["missed_deadlines"]) > 3, "its targets are to come every 10 ms"
+    assert robot.heard["/diagnostics"][-1].status[0].message == "waiting for a first chunk"
+    robot.chunk.publish(convert.chunk_msg(Chunk(clock_s - 0.3, np.zeros((30, 2)), 0.1), "world"))
+    while "image_to_command_p50_ms" not in reports()[-1]:
+        assert time.monotonic() < deadline
+        tick()
+    assert float(reports()[-1]["image_to_command_p50_ms"]) >= 300
+    assert reports()[-1]["late_chunks"] == "1"
+    assert reports()[-1]["accepted_chunks"] == "1"
 
 
 def test_the_tool_moves_only_while_the_deadman_is_held(start_node: Start, robot: Robot) -> None:

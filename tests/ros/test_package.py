@@ -52,7 +52,8 @@ def test_policy_parameters_are_those_of_a_rollout(package: Path) -> None:
     from ambient_policy.runtime import RuntimeConfig
 
     policy, defaults = parameters(package)["policy"], RuntimeConfig()
-    shared = RuntimeConfig.model_fields.keys() & policy.keys()
+    # Which cameras may freeze is for the robot to say; in a rollout none can.
+    shared = RuntimeConfig.model_fields.keys() & policy.keys() - {"frozen_cameras"}
     assert {key: policy[key] for key in shared} == {key: getattr(defaults, key) for key in shared}
 
 

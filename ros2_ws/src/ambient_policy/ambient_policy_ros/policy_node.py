@@ -1,7 +1,8 @@
 """Policy node: camera images and tool pose in, action chunks out.
 
 Subscribes to camera/<name>/color/image_raw and camera_info of every camera in the bundle, to tool/pose and to
-policy/enable; publishes policy/chunk, policy/path (for RViz) and policy/status. Remap the names as needed.
+policy/enable; publishes policy/chunk, policy/path (for RViz), policy/status, and once a second a report on
+/diagnostics. Remap the names as needed.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ from ambient_policy.reasons import Once, without_numbers
 from ambient_policy.runtime import Decision, PolicyRuntime, RuntimeConfig
 from ambient_policy.seams import SeamConfig
 from ambient_policy_ros import convert, node_main, qos
+from ambient_policy_ros.health import Health
 
 WATCH_PERIOD_S = 0.2
 """How often a node that hears nothing looks whether that has become a hold."""
@@ -56,8 +58,10 @@ class PolicyParameters(StrictModel):
     """Images and tool pose of one frame may differ this much in time."""
     blank_std: float = Field(default=2.0, ge=0)
     """A picture whose values (0 to 255) spread less than this is a hold; 0: not checked."""
-    frozen_m: float = Field(default=0.02, ge=0)
-    """A picture that is the same although the tool has moved this far [m] is a hold; 0: not checked."""
+    frozen_m: float = Field(default=0.02, gt=0)
+    """A picture that is the same although the tool has moved this far [m] is a hold, ..."""
+    frozen_cameras: tuple[str, ...] = ()
+    """... from these cameras: those that stand still, and others if their pictures have noise."""
     seam: Literal["replace", "prefix", "ensemble"] = "replace"
     """How a chunk gives way to the next; docs/seams.md."""
     frozen_s: float = Field(default=0.1, ge=0)
@@ -92,6 +96,7 @@ class PolicyNode(Node):
             match_s=self._config.match_s,
             blank_std=self._config.blank_std,
             frozen_m=self._config.frozen_m,
+            frozen_cameras=self._config.frozen_cameras,
             seam=SeamConfig(
                 kind=self._config.seam, frozen_s=self._config.frozen_s, slack_m_s=self._config.slack_m_s
             ),
@@ -105,6 +110,7 @@ class PolicyNode(Node):
         self._waiting = False
         """Whether images have come that no frame has used yet."""
 
+        self._health = Health(self, "policy", lambda: self._hold, self._condition)
         self._chunks = self.create_publisher(MultiDOFJointTrajectory, "policy/chunk", qos.CHUNK)
         self._paths = self.create_publisher(Path, "policy/path", qos.STATE)
         self._statuses = self.create_publisher(DiagnosticArray, "policy/status", qos.STATUS)
@@ -123,6 +129,16 @@ class PolicyNode(Node):
         self.get_logger().info(
             f"policy {self._spec.name} ready on {policy.provider}; waiting for policy/enable"
         )
+
+    def _condition(self) -> dict[str, str]:
+        """Return what belongs in every report."""
+        now_s = self._now_s()
+        ages = {} if not self._enabled else {k.strip("()"): now_s - s for k, s in self._newest_s.items()}
+        return {
+            **self._facts,
+            "state": "active" if self._enabled else "inactive",
+            **{f"{name}_age_s": f"{age_s:.3f}" for name, age_s in ages.items()},
+        }
 
     def _noise(self) -> np.random.Generator:
         return np.random.default_rng(self._config.seed)
@@ -148,6 +164,7 @@ class PolicyNode(Node):
         except AmbientPolicyError as error:
             self._report_hold(str(error))
             return
+        self._health.rate("tool")
         self._runtime.observe_tool(xy, stamp_s)
         self._newest_s[TOOL] = max(self._newest_s[TOOL], stamp_s)
         if self._waiting:
@@ -162,6 +179,7 @@ class PolicyNode(Node):
         except AmbientPolicyError as error:
             self._report_hold(str(error))
             return
+        self._health.rate(camera)
         self._newest_s[camera] = max(self._newest_s[camera], stamp_s)
         self._waiting = True
         self._plan()
@@ -214,6 +232,11 @@ class PolicyNode(Node):
             msg = convert.chunk_msg(decision.chunk, self._spec.action.frame)
             self._chunks.publish(msg)
             chunk_stamp = str(convert.nanoseconds(msg.header.stamp))
+            self._health.rate("chunk")
+            self._health.took("image_to_chunk", self._now_s() - frame_s)
+        for stage, time_s in decision.timings.items():
+            self._health.took(stage.removesuffix("_s"), time_s)
+        self._health.rate("frame")
         times = {
             f"{key.removesuffix('_s')}_ms": f"{1e3 * value:.3f}" for key, value in decision.timings.items()
         }

@@ -1,8 +1,8 @@
 """Servo node: action chunks in, a stream of tool targets out, inside the workspace and below the speed limit.
 
 Subscribes to policy/chunk, tool/pose, policy/enable, safety/stop and teleop/deadman; publishes tool/target
-(PoseStamped, >= 100 Hz) and servo/status. Silent until it is enabled for the first time; when disabled it
-holds the tool where it is.
+(PoseStamped, >= 100 Hz), servo/status, and once a second a report on /diagnostics. Silent until it is enabled
+for the first time; when disabled it holds the tool where it is.
 
 What drives it: every tool pose is answered by one target of the same time. That is exact in lock-step (one
 answer to one question, in whatever order /clock and the pose arrive) and smooth in real time (no beat between
@@ -28,8 +28,11 @@ from ambient_policy.limits import MotionLimits
 from ambient_policy.reasons import Once, without_numbers
 from ambient_policy.servo import Servo, ServoConfig
 from ambient_policy_ros import convert, node_main, qos
+from ambient_policy_ros.health import Health
 
 STOPPED = "safety/stop was pressed"
+MISSED = 1.5
+"""A target that comes later than this many periods after the one before has missed its deadline."""
 LOG_AFTER_S = 0.5
 """A hold is logged when it has lasted this long: every start holds for a moment, until the first chunk."""
 
@@ -61,6 +64,9 @@ class ServoNode(Node):
         self._hold = ""
         self._hold_since_s = 0.0
 
+        self._handover_s, self._period_s = config.handover_s, 1 / config.rate_hz
+        self._target_s = math.inf
+        self._health = Health(self, "servo", lambda: self._hold, self._condition)
         self._targets = self.create_publisher(PoseStamped, "tool/target", qos.STATE)
         self._statuses = self.create_publisher(DiagnosticArray, "servo/status", qos.STATUS)
         self.create_subscription(PoseStamped, "tool/pose", self._on_pose, qos.STATE)
@@ -78,6 +84,17 @@ class ServoNode(Node):
         self.get_logger().info(
             f"servo ready: x {low[0]} to {high[0]} m, y {low[1]} to {high[1]} m, {config.max_speed_m_s} m/s"
         )
+
+    def _condition(self) -> dict[str, str]:
+        """Return what belongs in every report."""
+        return {
+            "state": "active" if self._servo.following else "inactive",
+            "latched": self._servo.latched,
+            "limited_ticks": str(self._servo.limited),
+            "pose_age_s": f"{self._now_s() - self._pose_s:.3f}"
+            if math.isfinite(self._pose_s)
+            else "none yet",
+        }
 
     def _now_s(self) -> float:
         return convert.seconds(self.get_clock().now().to_msg())
@@ -109,6 +126,9 @@ class ServoNode(Node):
     def _on_chunk(self, msg: MultiDOFJointTrajectory) -> None:
         if not self._servo.following:
             return
+        age_s = self._now_s() - convert.seconds(msg.header.stamp)
+        if age_s > self._handover_s:
+            self._health.count("late_chunks")
         reason = f"chunk is in frame {msg.header.frame_id!r}, the tool pose in {self._frame_id!r}"
         if msg.header.frame_id == self._frame_id or not self._frame_id:
             try:
@@ -118,6 +138,7 @@ class ServoNode(Node):
         if reason:
             self._once(f"chunk refused: {reason}")
         event = "refused" if reason else "accepted"
+        self._health.count(f"{event}_chunks")
         self._publish_status(event, convert.seconds(msg.header.stamp), {"reason": reason})
 
     def _on_pose(self, msg: PoseStamped) -> None:
@@ -130,6 +151,7 @@ class ServoNode(Node):
         self._frame_id = msg.header.frame_id
         self._servo.observe(xy, stamp_s)
         self._pose_s = stamp_s
+        self._health.rate("pose")
         self._command(max(self._now_s(), stamp_s))
 
     def _fill_gap(self) -> None:
@@ -145,9 +167,14 @@ class ServoNode(Node):
         if command is None:
             return
         self._targets.publish(convert.pose_msg(command.position, now_s, self._frame_id))
+        self._health.rate("target")
+        if now_s - self._target_s > MISSED * self._period_s:
+            self._health.count("missed_deadlines")
+        self._target_s = now_s
         if self._timer is not None:
             self._timer.reset()
         if command.taken_over_s is not None:
+            self._health.took("image_to_command", now_s - command.taken_over_s)
             self._hold = ""
             self._publish_status("taken_over", command.taken_over_s, {"at_ns": str(round(now_s * 1e9))})
         elif without_numbers(command.hold) != without_numbers(self._hold):
