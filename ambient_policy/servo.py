@@ -41,6 +41,8 @@ class ServoConfig(StrictModel):
     """A chunk with a step faster than this many times the speed limit is refused: no plan for this tool."""
     pose_speed_ratio: float = Field(default=3.0, ge=1)
     """A measured tool faster than this many times the speed limit has jumped: a hold until enabled anew."""
+    max_tracking_error_m: float = Field(default=0.03, gt=0)
+    """A tool this far from its target does not follow: a hold until enabled anew, back where the tool is."""
 
 
 @dataclass(frozen=True)
@@ -82,6 +84,9 @@ class Servo:
         self._wanted: Array | None = None
         """Last target before smoothing."""
         self._target_s = -np.inf
+        self._commanded: Array | None = None
+        self._rest: Array | None = None
+        """Where a hold brings the target; None: it stays."""
         self._moving_s = 0.0
         """For how long no hold has been in force."""
         self._checked: tuple[Array, float] | None = None
@@ -150,6 +155,8 @@ class Servo:
         limited_by: tuple[str, ...] = ()
         if isinstance(wanted, Hold):
             self._moving_s = 0.0
+            if self._rest is not None:
+                self._wanted, _ = self._limits.limit(self._wanted, self._rest, step_s)
         else:
             share = 1.0
             if self._moving_s < self._config.soft_start_s:
@@ -158,7 +165,7 @@ class Servo:
             self._wanted, limited_by = self._limits.limit(self._wanted, wanted, step_s * share)
             if share < 1:
                 limited_by = tuple(reason for reason in limited_by if reason != "speed")
-        position = self._smoother.push(self._wanted, step_s)
+        position = self._commanded = self._smoother.push(self._wanted, step_s)
         if self.following:
             self.limited += bool(limited_by)
             if hold:
@@ -171,12 +178,19 @@ class Servo:
     def _next(self, now_s: float, stop: str) -> Array | Hold:
         if not self.following:
             return Hold("not enabled")
+        assert self._pose is not None
+        position, stamp_s = self._pose
+        if self._commanded is not None and not self.latched:
+            error_m = float(np.linalg.norm(position - self._commanded))
+            if error_m > self._config.max_tracking_error_m:
+                # A robot that can move again must not jump to where the policy has gone meanwhile.
+                self._rest = position
+                self.latch(f"tool does not follow: it is {error_m:.3f} m from its target")
         if self.latched:
             return Hold(f"{self.latched}; look, then disable and enable")
         if stop:
             return Hold(stop)
-        assert self._pose is not None
-        age_s = now_s - self._pose[1]
+        age_s = now_s - stamp_s
         if age_s > self._config.max_pose_age_s:
             return Hold(f"tool pose is {age_s:.2f} s old")
         return self._follower.target(now_s)

@@ -16,7 +16,11 @@ LIMITS = MotionLimits(workspace_min=(-1, -1), workspace_max=(1, 1), max_speed_m_
 
 
 def servo(handover_s: float = 0.05, following: bool = True) -> Servo:
-    out = Servo(ServoConfig(handover_s=handover_s, lead_s=0.0, chunk_speed_ratio=1000), LIMITS, PERIOD_S)
+    out = Servo(
+        ServoConfig(handover_s=handover_s, lead_s=0.0, chunk_speed_ratio=1000, max_tracking_error_m=1000),
+        LIMITS,
+        PERIOD_S,
+    )
     out.following = following
     return out
 
@@ -139,7 +143,7 @@ def positions(moved: Servo, times_s: np.ndarray) -> np.ndarray:
 
 
 def test_smoothing_makes_steady_motion_neither_late_nor_early() -> None:
-    smooth = Servo(ServoConfig(handover_s=0.0, lead_s=0.0), SMOOTH, PERIOD_S)
+    smooth = Servo(ServoConfig(handover_s=0.0, lead_s=0.0, max_tracking_error_m=9), SMOOTH, PERIOD_S)
     smooth.following = True
     smooth.accept(straight(0.0), 0.0)
     times_s = 0.01 * np.arange(60)
@@ -148,7 +152,7 @@ def test_smoothing_makes_steady_motion_neither_late_nor_early() -> None:
 
 
 def test_a_hold_brakes_within_the_limits_and_ends_at_rest() -> None:
-    smooth = Servo(ServoConfig(handover_s=0.0, lead_s=0.0), SMOOTH, PERIOD_S)
+    smooth = Servo(ServoConfig(handover_s=0.0, lead_s=0.0, max_tracking_error_m=9), SMOOTH, PERIOD_S)
     smooth.following = True
     smooth.accept(straight(0.0, speed_m_s=0.4), 0.0)
     before = positions(smooth, 0.01 * np.arange(40))
@@ -162,7 +166,7 @@ def test_a_hold_brakes_within_the_limits_and_ends_at_rest() -> None:
 
 
 def test_a_long_gap_makes_no_jump() -> None:
-    smooth = Servo(ServoConfig(handover_s=0.0, lead_s=0.0), SMOOTH, PERIOD_S)
+    smooth = Servo(ServoConfig(handover_s=0.0, lead_s=0.0, max_tracking_error_m=9), SMOOTH, PERIOD_S)
     smooth.following = True
     smooth.accept(straight(0.0, speed_m_s=0.4), 0.0)
     times_s = np.concatenate([0.01 * np.arange(30), 0.5 + 0.01 * np.arange(10)])
@@ -224,7 +228,9 @@ def test_a_stop_from_outside_holds_while_it_lasts() -> None:
 
 
 def test_a_soft_start_ramps_the_speed_after_every_hold() -> None:
-    soft = Servo(ServoConfig(handover_s=0.0, lead_s=0.0, soft_start_s=0.2), LIMITS, PERIOD_S)
+    soft = Servo(
+        ServoConfig(handover_s=0.0, lead_s=0.0, soft_start_s=0.2, max_tracking_error_m=9), LIMITS, PERIOD_S
+    )
     soft.following = True
     soft.accept(straight(0.0, speed_m_s=0.9), 0.0)
     speeds = np.linalg.norm(np.diff(positions(soft, 0.01 * np.arange(41)), axis=0), axis=1) / PERIOD_S
@@ -234,3 +240,17 @@ def test_a_soft_start_ramps_the_speed_after_every_hold() -> None:
     again = positions(soft, 0.42 + 0.01 * np.arange(2))
     assert np.linalg.norm(again[1] - again[0]) < 0.1 * 0.005 + 1e-9
     assert soft.limited >= 20
+
+
+def test_a_tool_that_stays_behind_is_fetched_and_held() -> None:
+    """The robot refuses its targets for a while: nothing may be left to jump to when it takes them again."""
+    left = Servo(ServoConfig(handover_s=0.0, lead_s=0.0), LIMITS, PERIOD_S)
+    left.following = True
+    left.accept(straight(0.0, speed_m_s=0.4), 0.0)
+    out = positions(left, 0.01 * np.arange(30))
+    assert left.latched == "tool does not follow: it is 0.032 m from its target"
+    assert np.abs(out).max() == pytest.approx(0.032)
+    assert np.linalg.norm(np.diff(out, axis=0), axis=1).max() <= 0.005 + 1e-9
+    np.testing.assert_array_equal(out[-5:], 0)
+    left.reset()
+    assert left.latched == ""

@@ -194,6 +194,16 @@ def test_reorder_swaps_neighbours() -> None:
     assert as_is[10:20] == [False] * 10
 
 
+def test_two_messages_at_once_are_settled_one_by_one() -> None:
+    """A reader that keeps only the newest must have read the first before the second comes."""
+    told: list[object] = []
+    fault = plan({"fault": "reorder", "channel": OVERHEAD}).on(OVERHEAD, (OVERHEAD,))
+    pipe = Channel(told.append, [Injection(i, f) for i, f in fault], settle=lambda: told.append("settled"))
+    for number in range(4):
+        pipe.offer(0.1 * number, number)
+    assert told == [1, "settled", 0, 3, "settled", 2]
+
+
 def test_black_and_nan_spoil_a_copy() -> None:
     got, _, _ = carry({"fault": "black", "channel": OVERHEAD, "from_s": 1.0, "until_s": 1.5})
     assert [n for _, n, _ in got] == [*range(10), *[0] * 5, *range(15, 30)]

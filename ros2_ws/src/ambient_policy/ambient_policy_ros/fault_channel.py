@@ -62,11 +62,18 @@ class Channel:
     Args:
         send: gives a message to the receiver.
         injections: faults, applied in this order.
+        settle: called between two messages that are due at once: a receiver that keeps only the newest would
+            else get one or both, by chance.
     """
 
-    def __init__(self, send: Callable[[Any], object], injections: Sequence[Injection]) -> None:
+    def __init__(
+        self,
+        send: Callable[[Any], object],
+        injections: Sequence[Injection],
+        settle: Callable[[], object] = lambda: None,
+    ) -> None:
         self.injections = tuple(injections)
-        self._send = send
+        self._send, self._settle = send, settle
         self._queue: deque[tuple[float, Any, list[Injection]]] = deque()
         """When due, what, and what has made it late or other than it was; none overtakes those before it."""
         self._held: tuple[Any, Injection] | None = None
@@ -132,6 +139,8 @@ class Channel:
         count = 0
         while self._queue and self._queue[0][0] <= now_s + _EPSILON_S:
             _, msg, _ = self._queue.popleft()
+            if count:
+                self._settle()
             self._send(msg)
             count += 1
         return count

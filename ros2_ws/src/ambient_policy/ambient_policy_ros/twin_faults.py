@@ -58,10 +58,14 @@ class TwinFaults:
         self._zero_ns: int | None = None
         self.time_s = 0.0
         """Time in the trial."""
+        self.settle: Callable[[], object] = lambda: None
+        """Waits until the nodes have dealt with what they have received; in lock-step."""
 
     def channel(self, name: str, send: Callable[[Any], object]) -> Callable[[Any], bool]:
         """Return what takes a topic's messages instead of `send`, and tells whether one passed as it is."""
-        channel = self._channels[name] = Channel(send, self.injections[name])
+        # Targets come from a node, which cannot be waited for while it is being listened to.
+        settle = (lambda: None) if name == TARGET else (lambda: self.settle())
+        channel = self._channels[name] = Channel(send, self.injections[name], settle)
 
         def offer(msg: Any) -> bool:
             if self._zero_ns is None:

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from functools import partial
 
 import numpy as np
@@ -68,6 +68,8 @@ class LockStep(Pace):
     def begin(self) -> None:
         """Start a trial."""
         super().begin()
+        if self._link.faults is not None:
+            self._link.faults.settle = self._call
         self._taken: set[int] = set()
         self._true = True
 
@@ -84,7 +86,7 @@ class LockStep(Pace):
         if faults is not None:
             self._link.deliver_targets()
             if self._link.deliver_images() or not self._true:
-                self._call(["policy"])
+                self._call()
                 self._take_chunks()
         return inbox.target
 
@@ -102,7 +104,7 @@ class LockStep(Pace):
         What they command depends on it, and order between two topics is not promised.
         """
         if not (true and self._true):
-            self._call(NODES)
+            self._call()
 
     def _take_chunks(self) -> None:
         """Wait until the servo has each chunk that the policy has told of."""
@@ -128,12 +130,16 @@ class LockStep(Pace):
             if not self._link.wait(done, self._silence_s):
                 raise _silent(node, what, self._silence_s)
         elif node not in faults.away and not (true and self._link.wait(done, PATIENCE_S)):
-            self._call([node])
+            self._call()
 
-    def _call(self, nodes: Sequence[str]) -> None:
-        """Wait until the nodes that are not away have dealt with all they have received."""
+    def _call(self) -> None:
+        """Wait until the nodes that are not away have dealt with all they have received.
+
+        All of them, whoever's answer is due: what one has not said yet would pass for its answer to the next
+        call.
+        """
         assert self._link.faults is not None
-        present = [node for node in nodes if node not in self._link.faults.away]
+        present = [node for node in NODES if node not in self._link.faults.away]
         if silent := self._link.roll_call(present, self._silence_s) if present else []:
             raise _silent(silent[0], "answer to policy/enable", self._silence_s)
 
