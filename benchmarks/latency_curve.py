@@ -3,8 +3,10 @@
     OMP_NUM_THREADS=1 python -m benchmarks.latency_curve --trials 20
 
 Every trial is launched as users launch it (`ambient-policy launch bench`), with a fault plan that delays the
-images, or the targets on their way back, all trial long. The same command goes on where it was stopped; what
-is done is kept in --out: trials/CONDITION.jsonl, latency_curve.json and latency_curve.png.
+images, or the targets on their way back, all trial long. The mode `direct` has no nodes: the same runtime and
+servo in one process, in lock-step, whose plans come late by the latency of the images, or whose robot by that
+of the targets; a tenth of the time. The same command goes on where it was stopped; what is done is kept in
+--out: trials/CONDITION.jsonl, latency_curve.json and latency_curve.png.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -24,12 +27,17 @@ from rich.console import Console
 from rich.table import Table
 
 from ambient_policy import provenance
+from ambient_policy.bundle import load_bundle
 from ambient_policy.errors import TrialError
+from ambient_policy.inference import Policy
 from ambient_policy.statistics import success_rate
 from ambient_policy.trials import Trial, append_trial, read_trials
+from sim.rollout import RolloutConfig, run_trial
+from sim.scenario import load_scenario
+from sim.station import Station
 
 CHANNELS = {"images": "camera/*/color/image_raw", "command": "tool/target"}
-Mode = Literal["lockstep", "realtime"]
+Mode = Literal["direct", "lockstep", "realtime"]
 RUN = "import sys; from ambient_policy.cli import main; sys.exit(main(sys.argv[1:]))"
 COLOURS = {"images": "#1f6fb2", "command": "#b3541e"}
 
@@ -45,7 +53,7 @@ class Args:
     """Start of the first trial; all conditions take the same starts."""
     latencies_s: tuple[float, ...] = (0.0, 0.1, 0.2, 0.4)
     channels: tuple[Literal["images", "command"], ...] = ("images", "command")
-    modes: tuple[Mode, ...] = ("lockstep", "realtime")
+    modes: tuple[Mode, ...] = ("direct", "lockstep", "realtime")
     scenario: str = "pushing"
     out: Path = Path("benchmarks/results/latency")
 
@@ -111,12 +119,23 @@ def done(args: Args, condition: Condition) -> list[Trial]:
     return [trial for trial in trials if args.seed <= trial.seed < args.seed + args.trials]
 
 
+@cache
+def stand(policy: Path, scenario: str, lag_s: float) -> tuple[Station, Policy]:
+    """Return a twin whose robot is late by `lag_s`, and the policy."""
+    late = load_scenario(scenario, {"actuation": {"lag_s": lag_s}})
+    return Station(late), Policy(load_bundle(policy))
+
+
 def run(args: Args, condition: Condition, seed: int) -> Trial:
-    """Launch the whole stack for one trial.
+    """Run one trial, unless without nodes by launching the whole stack.
 
     Raises:
         TrialError: it ended with an error; the text has the end of its output.
     """
+    if condition.mode == "direct":
+        lag_s = condition.latency_s if condition.channel == "command" else 0.0
+        config = RolloutConfig(delay_s=condition.latency_s if condition.channel == "images" else 0.0)
+        return run_trial(*stand(args.policy, args.scenario, lag_s), seed, config)
     with tempfile.TemporaryDirectory(prefix="latency_curve_") as scratch:
         plan, output = Path(scratch) / "plan.yaml", Path(scratch) / "run"
         plan.write_text(yaml.safe_dump(condition.plan()), encoding="utf-8")
