@@ -41,7 +41,7 @@ class ServoConfig(StrictModel):
     """A chunk with a step faster than this many times the speed limit is refused: no plan for this tool."""
     pose_speed_ratio: float = Field(default=3.0, ge=1)
     """A measured tool faster than this many times the speed limit has jumped: a hold until enabled anew."""
-    max_tracking_error_m: float = Field(default=0.03, gt=0)
+    max_tracking_error_m: float = Field(default=0.15, gt=0)
     """A tool this far from its target does not follow: a hold until enabled anew, back where the tool is."""
 
 

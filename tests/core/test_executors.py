@@ -186,8 +186,8 @@ def test_a_caller_who_leaves_cancels_jobs_on_ray(two_nodes, tmp_path):
         def job(item: int, stop: Callable[[], bool]) -> None:
             import time
 
-            (Path(folder) / f"started{item}").touch()
             try:
+                (Path(folder) / f"started{item}").touch()
                 for _ in range(0 if item == 0 else 1000):
                     time.sleep(0.02)
             except KeyboardInterrupt:
@@ -196,13 +196,17 @@ def test_a_caller_who_leaves_cancels_jobs_on_ray(two_nodes, tmp_path):
 
         return job
 
+    def wait_for(name: str, timeout_s: float) -> None:
+        deadline = time.monotonic() + timeout_s
+        while not (tmp_path / name).exists():
+            assert time.monotonic() < deadline, f"no {name}"
+            time.sleep(0.05)
+
     jobs = run_jobs(make(str(tmp_path)), range(4), executor="ray", workers=2)
     assert next(jobs).item == 0
-    deadline = time.monotonic() + 120
-    while not (tmp_path / "started1").exists() and time.monotonic() < deadline:
-        time.sleep(0.05)
+    wait_for("started1", 120)
     jobs.close()
-    assert (tmp_path / "cancelled1").exists()
+    wait_for("cancelled1", 15)  # the job itself would take 20 s
     assert not (tmp_path / "started3").exists()
 
 

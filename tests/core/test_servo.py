@@ -244,7 +244,7 @@ def test_a_soft_start_ramps_the_speed_after_every_hold() -> None:
 
 def test_a_tool_that_stays_behind_is_fetched_and_held() -> None:
     """The robot refuses its targets for a while: nothing may be left to jump to when it takes them again."""
-    left = Servo(ServoConfig(handover_s=0.0, lead_s=0.0), LIMITS, PERIOD_S)
+    left = Servo(ServoConfig(handover_s=0.0, lead_s=0.0, max_tracking_error_m=0.03), LIMITS, PERIOD_S)
     left.following = True
     left.accept(straight(0.0, speed_m_s=0.4), 0.0)
     out = positions(left, 0.01 * np.arange(30))

@@ -115,20 +115,19 @@ def test_lock_step_with_faults_ends_and_repeats(start: Start, tmp_path: Path, bu
     assert "clock_jump /clock (by_s 1.0)" in page
 
 
-def test_faults_that_no_stamp_tells_of_are_holds_with_their_reasons(
+def test_pictures_that_no_stamp_tells_of_are_holds_with_their_reasons(
     start: Start, tmp_path: Path, bundle
 ) -> None:
-    """Black and frozen pictures come in time; so do the poses of a robot that takes no targets."""
+    """Black and frozen pictures come in time, so only a look at them can tell."""
     plan = {
         "faults": [
             {"fault": "black", "channel": IMAGE, "from_s": 0.4, "until_s": 0.8},
             {"fault": "freeze", "channel": IMAGE, "from_s": 1.2, "until_s": 2.0},
-            {"fault": "nan", "channel": "tool/target", "from_s": 2.4, "until_s": 3.0},
         ]
     }
-    job = bench(start, tmp_path, bundle, plan, time_limit_s=3.4)
+    job = bench(start, tmp_path, bundle, plan, time_limit_s=2.4)
     assert job.wait(240) == 0, job.output()
-    ((black, frozen, refused),) = [t.faults for t in record_of(tmp_path).trials]
+    ((black, frozen),) = [t.faults for t in record_of(tmp_path).trials]
     assert black.policy_hold is not None
     assert black.policy_hold.reason == "camera `overhead` shows nothing: all values within 0.0 of 0"
     assert black.policy_hold.after_s <= 0.1, "at its first picture"
@@ -138,11 +137,6 @@ def test_faults_that_no_stamp_tells_of_are_holds_with_their_reasons(
     assert black.recovered_after_s is not None
     assert frozen.recovered_after_s is not None
     assert frozen.recovered_after_s <= 0.2
-    assert refused.servo_hold is not None
-    assert refused.servo_hold.reason.startswith("tool does not follow: it is 0.03")
-    assert refused.recovered_after_s is None, "somebody must look"
-    assert refused.after is not None
-    assert refused.after.speed_m_s < 0.05, "its target has come back to where it is"
 
 
 def test_a_killed_policy_is_started_again_and_the_trial_goes_on(start: Start, tmp_path: Path, bundle) -> None:
