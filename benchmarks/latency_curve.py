@@ -39,6 +39,7 @@ from sim.station import Station
 CHANNELS = {"images": "camera/*/color/image_raw", "command": "tool/target"}
 Mode = Literal["direct", "lockstep", "realtime"]
 RUN = "import sys; from ambient_policy.cli import main; sys.exit(main(sys.argv[1:]))"
+TITLES = {"direct": "lock-step, one process", "lockstep": "lock-step, nodes", "realtime": "real time, nodes"}
 COLOURS = {"images": "#1f6fb2", "command": "#b3541e"}
 
 
@@ -200,15 +201,15 @@ def draw(found: list[dict[str, Any]], file: Path) -> None:
     modes = list(dict.fromkeys(row["mode"] for row in found))
     figure = Figure(figsize=(4.6 * len(modes), 3.4), layout="constrained")
     for axes, mode in zip(figure.subplots(1, len(modes), squeeze=False)[0], modes, strict=True):
-        for channel, colour in COLOURS.items():
+        for shift_s, (channel, colour) in zip((-0.004, 0.004), COLOURS.items(), strict=True):
             own = [r for r in found if r["mode"] == mode and r["channel"] in (channel, "none")]
             own.sort(key=lambda r: r["latency_s"])
-            x = [r["latency_s"] for r in own]
+            x = [r["latency_s"] + shift_s for r in own]  # so that neither hides the other
             y = [r["successes"] / r["trials"] for r in own]
             bars = [[b - r["low"] for b, r in zip(y, own, strict=True)]]
             bars += [[r["high"] - b for b, r in zip(y, own, strict=True)]]
             axes.errorbar(x, y, yerr=bars, color=colour, marker="o", capsize=3, label=f"{channel} delayed")
-        axes.set(title=mode, xlabel="injected latency [s]", ylabel="success", ylim=(-0.03, 1.03))
+        axes.set(title=TITLES[mode], xlabel="injected latency [s]", ylabel="success", ylim=(-0.03, 1.03))
         axes.legend(frameon=False)
         axes.grid(alpha=0.3)
     figure.savefig(file, dpi=150)
