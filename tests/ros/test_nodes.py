@@ -390,6 +390,21 @@ def test_a_servo_reports_its_health_every_second(start_node: Start, robot: Robot
     assert reports()[-1]["accepted_chunks"] == "1"
 
 
+def test_a_servo_that_is_switched_off_brakes(start_node: Start, robot: Robot) -> None:
+    limits = {"max_acceleration_m_s2": 4.0, "max_jerk_m_s3": 100.0}
+    start_node("servo", use_sim_time="true", **SERVO, **limits)
+    robot.set_enabled("servo/status", True)
+    run_servo(robot, 0.01, 1, start_s=3.0)
+    send_line(robot, 3.0)
+    moving = run_servo(robot, 0.01, 60, start_s=3.1)
+    robot.set_enabled("servo/status", False)
+    braking = run_servo(robot, 0.01, 40, start_s=3.7)
+    out = np.array([xy for _, xy in moving[-10:] + braking])
+    assert np.linalg.norm(out[-1] - out[9]) > 0.002, "not from one tick to the next"
+    assert np.linalg.norm(np.diff(out, 2, axis=0), axis=1).max() / 0.01**2 <= 4.0 + 1e-6
+    np.testing.assert_array_equal(out[-1], out[-5])
+
+
 def test_the_tool_moves_only_while_the_deadman_is_held(start_node: Start, robot: Robot) -> None:
     start_node("servo", use_sim_time="true", deadman_timeout_s=0.2, **SERVO)
     robot.set_enabled("servo/status", True)

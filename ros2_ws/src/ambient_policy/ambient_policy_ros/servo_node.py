@@ -87,13 +87,12 @@ class ServoNode(Node):
 
     def _condition(self) -> dict[str, str]:
         """Return what belongs in every report."""
+        heard = math.isfinite(self._pose_s)
         return {
             "state": "active" if self._servo.following else "inactive",
             "latched": self._servo.latched,
             "limited_ticks": str(self._servo.limited),
-            "pose_age_s": f"{self._now_s() - self._pose_s:.3f}"
-            if math.isfinite(self._pose_s)
-            else "none yet",
+            "pose_age_s": f"{self._now_s() - self._pose_s:.3f}" if heard else "none yet",
         }
 
     def _now_s(self) -> float:
@@ -103,7 +102,9 @@ class ServoNode(Node):
         counts = {}
         if msg.data != self._servo.following:
             counts = {"limited_ticks": str(self._servo.limited), "holds": json.dumps(self._servo.holds)}
-            self._servo.reset()
+            if msg.data:  # else it brakes from where it is
+                self._servo.reset()
+                counts = {}
             self._servo.following = msg.data
             if self._stop_pressed:
                 self._servo.latch(STOPPED)
