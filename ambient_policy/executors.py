@@ -2,7 +2,8 @@
 
 A job is called as `job(item, stop)`. It should be a thin wrapper around child processes, because the local
 executor gives every job a thread, not a process. A long job asks `stop()` a few times a second and returns
-when it says True; under Ray a cancelled job gets KeyboardInterrupt instead.
+when it says True; under Ray a cancelled job gets KeyboardInterrupt instead, if all goes well: a busy machine
+may let it run to its end.
 
 Ray moves only `job`, its item and its result between machines. Files are the job's own affair: what jobs read
 and write must lie on a file system that every machine sees under the same path.

@@ -196,18 +196,24 @@ def test_a_caller_who_leaves_cancels_jobs_on_ray(two_nodes, tmp_path):
 
         return job
 
-    def wait_for(name: str, timeout_s: float) -> None:
+    def comes(file: Path, timeout_s: float) -> bool:
         deadline = time.monotonic() + timeout_s
-        while not (tmp_path / name).exists():
-            assert time.monotonic() < deadline, f"no {name}"
+        while not file.exists() and time.monotonic() < deadline:
             time.sleep(0.05)
+        return file.exists()
 
-    jobs = run_jobs(make(str(tmp_path)), range(4), executor="ray", workers=2)
-    assert next(jobs).item == 0
-    wait_for("started1", 120)
-    jobs.close()
-    wait_for("cancelled1", 15)  # the job itself would take 20 s
-    assert not (tmp_path / "started3").exists()
+    # Ray promises no more than to try: on a machine with all cores busy, 2 of 12 jobs were not interrupted.
+    for attempt in range(3):
+        folder = tmp_path / str(attempt)
+        folder.mkdir()
+        jobs = run_jobs(make(str(folder)), range(4), executor="ray", workers=2)
+        assert next(jobs).item == 0
+        assert comes(folder / "started1", 120)
+        jobs.close()
+        assert not (folder / "started3").exists()
+        if comes(folder / "cancelled1", 10):  # the job itself would take 20 s
+            return
+    pytest.fail("none of three jobs was interrupted")
 
 
 @pytest.mark.ray
