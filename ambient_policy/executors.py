@@ -2,8 +2,7 @@
 
 A job is called as `job(item, stop)`. It should be a thin wrapper around child processes, because the local
 executor gives every job a thread, not a process. A long job asks `stop()` a few times a second and returns
-when it says True; under Ray a cancelled job gets KeyboardInterrupt instead, if all goes well: a busy machine
-may let it run to its end.
+when it says True; under Ray a cancelled job gets KeyboardInterrupt instead.
 
 Ray moves only `job`, its item and its result between machines. Files are the job's own affair: what jobs read
 and write must lie on a file system that every machine sees under the same path.
@@ -13,6 +12,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import signal
 import socket
 import threading
 from collections import deque
@@ -198,6 +198,10 @@ def _run_ray(
 
 
 def _call(job: Callable[[Item, Stop], Result], item: Item) -> Result:
+    # A cluster started from a script with `&` ignores SIGINT, and its workers inherit that: Ray's cancelling,
+    # which interrupts the main thread, would do nothing.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     return job(item, _never)
 
 
