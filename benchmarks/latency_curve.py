@@ -128,7 +128,7 @@ def stand(policy: Path, scenario: str, lag_s: float) -> tuple[Station, Policy]:
 
 
 def run(args: Args, condition: Condition, seed: int) -> Trial:
-    """Run one trial, unless without nodes by launching the whole stack.
+    """Run one trial: in this process (`direct`), else by launching the whole stack.
 
     Raises:
         TrialError: it ended with an error; the text has the end of its output.

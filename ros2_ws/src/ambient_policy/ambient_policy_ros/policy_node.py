@@ -65,7 +65,8 @@ class PolicyParameters(StrictModel):
     seam: Literal["replace", "prefix", "ensemble"] = "replace"
     """How a chunk gives way to the next; docs/seams.md."""
     frozen_s: float = Field(default=0.1, ge=0)
-    """prefix: actions due up to this age are kept; at least the servo's handover, and this node's delay."""
+    """prefix: actions due up to this age are kept; at least the servo's handover, and this node's delay.
+    Where the servo limits acceleration, it looks ahead by half its windows: add that."""
     slack_m_s: float = Field(default=0.1, gt=0)
     """prefix: by how much the rest of the old plan may be wrong, for each second beyond that."""
     image_reliability: Literal["reliable", "best_effort"] = "reliable"
