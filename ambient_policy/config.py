@@ -19,7 +19,10 @@ class StrictModel(pydantic.BaseModel):
     """Base of every config and file schema: immutable once made, and unknown keys are refused."""
 
     # inf_nan "constants" keeps an open band such as [0.5, inf) alive through a dump; the default writes null.
-    model_config = pydantic.ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="constants")
+    # The docstring under a field is its description, which `ros2 param describe` shows.
+    model_config = pydantic.ConfigDict(
+        frozen=True, extra="forbid", ser_json_inf_nan="constants", use_attribute_docstrings=True
+    )
 
 
 Model = TypeVar("Model", bound=pydantic.BaseModel)

@@ -21,6 +21,7 @@ class MotionLimits(StrictModel):
     workspace_max: tuple[float, ...]
     """Highest corner [m]."""
     max_speed_m_s: float = Field(gt=0)
+    """Length of the velocity."""
     max_acceleration_m_s2: float | None = Field(default=None, gt=0)
     """None: any."""
     max_jerk_m_s3: float | None = Field(default=None, gt=0)

@@ -66,6 +66,17 @@ class RuntimeConfig(StrictModel):
 
 
 @dataclass(frozen=True)
+class Frame:
+    """Images of one time, and where the tool was then."""
+
+    stamp_s: float
+    images: dict[str, Image]
+    """(h, w, 3) RGB of the policy's input size, by camera."""
+    tool: Array
+    """(S,) world [m]."""
+
+
+@dataclass(frozen=True)
 class Decision:
     """What one call of `plan` did. All three are None when there was nothing to do."""
 
@@ -126,17 +137,29 @@ class PolicyRuntime:
 
     def plan(self, now_s: float) -> Decision:
         """Take in the newest complete frame, if there is a new one, and make a chunk if one is due."""
+        taken = self.take(now_s)
+        return self.decide(taken) if isinstance(taken, Frame) else taken
+
+    def take(self, now_s: float) -> Frame | Decision:
+        """Return the newest complete frame for `decide`, or what there is to say without one."""
         frame = self._newest_frame()
         if frame is None:
             return Decision(hold=self._staleness(now_s))
-        stamp_s, images, tool = frame
-        if now_s - stamp_s > self._config.max_age_s:
-            return Decision(hold=Hold(f"newest camera frame is {now_s - stamp_s:.2f} s old"))
-        if fault := self._checks.fault(images, tool):
-            return Decision(stamp_s, hold=Hold(fault))
+        if now_s - frame.stamp_s > self._config.max_age_s:
+            return Decision(hold=Hold(f"newest camera frame is {now_s - frame.stamp_s:.2f} s old"))
+        if fault := self._checks.fault(frame.images, frame.tool):
+            return Decision(frame.stamp_s, hold=Hold(fault))
+        return frame
+
+    def decide(self, frame: Frame) -> Decision:
+        """Take a frame in, and make a chunk if one is due: all that takes long.
+
+        Another thread may do this, and the observing go on meanwhile, but no other method may be called.
+        """
+        stamp_s, tool = frame.stamp_s, frame.tool
         began = self._timer()
         try:
-            features = self._policy.encode(images)
+            features = self._policy.encode(frame.images)
             encoded = self._timer()
             self._frames.append((stamp_s, features, tool))
             timings = {"encode_s": encoded - began}
@@ -173,7 +196,7 @@ class PolicyRuntime:
         wait = (self._replan_steps - 0.5) * self._spec.action.period_s
         return stamp_s - self._chunks[-1].stamp_s >= wait
 
-    def _newest_frame(self) -> tuple[float, dict[str, Image], Array] | None:
+    def _newest_frame(self) -> Frame | None:
         """Return the newest images of one time, if newer than the last frame, with their tool position."""
         last_s = self._frames[-1][0] if self._frames else -np.inf
         first = next(iter(self._images.values()))
@@ -185,7 +208,7 @@ class PolicyRuntime:
             images = {c: self._nearest(entries, stamp_s) for c, entries in self._images.items()}
             tool = self._nearest(self._tool, stamp_s)
             if tool is not None and all(i is not None for i in images.values()):
-                return stamp_s, {c: i for c, i in images.items() if i is not None}, tool
+                return Frame(stamp_s, {c: i for c, i in images.items() if i is not None}, tool)
         return None
 
     def _spacing_s(self, entries: deque[tuple[float, Image]]) -> float:

@@ -19,6 +19,7 @@ CONFIG_AND_TERMINAL = {"pydantic", "yaml", "tyro", "rich"}
 ROS_NODES = "ros2_ws/src/ambient_policy/ambient_policy_ros"
 MESSAGES = {
     "builtin_interfaces",
+    "rcl_interfaces",
     "diagnostic_msgs",
     "geometry_msgs",
     "nav_msgs",

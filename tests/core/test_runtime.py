@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
 import numpy as np
@@ -75,6 +77,38 @@ def test_every_frame_is_encoded_once_and_plans_come_every_execute_steps():
     assert policy.encoded == 33
     np.testing.assert_array_equal(policy.seen[1][0][:, 0], [7, 8])
     np.testing.assert_allclose(policy.seen[1][1][:, 0], [0.7, 0.8])
+
+
+def test_observing_goes_on_while_another_thread_decides():
+    """What comes meanwhile changes nothing of this decision, and is there for the next."""
+
+    class SlowPolicy(CountingPolicy):
+        def encode(self, images):
+            working.set()
+            assert go_on.wait(60)
+            return super().encode(images)
+
+    working, go_on = threading.Event(), threading.Event()
+    policy, plain = SlowPolicy(), CountingPolicy()
+    slow, rt = runtime(policy, replan_steps=1), runtime(plain, replan_steps=1)
+    for each in (slow, rt):
+        frame(each, 1.0, 50)
+    taken = slow.take(1.0)
+    with ThreadPoolExecutor(1) as thread:
+        future = thread.submit(slow.decide, taken)
+        assert working.wait(60)
+        for i in range(1, 300):
+            slow.observe_tool(np.array([1 + i / 1000, 0.0]), 1 + i / 1000)
+        frame(slow, 1.3, 70)
+        go_on.set()
+        decision = future.result(60)
+    expected = rt.plan(1.0)
+    np.testing.assert_array_equal(decision.chunk.positions, expected.chunk.positions)
+    frame(rt, 1.3, 70)
+    np.testing.assert_array_equal(slow.plan(1.3).chunk.positions, rt.plan(1.3).chunk.positions)
+    for mine, others in zip(policy.seen, plain.seen, strict=True):
+        for a, b in zip(mine, others, strict=True):
+            np.testing.assert_array_equal(a, b)
 
 
 @pytest.mark.parametrize("rate_hz", [10, 15, 30, 60, 90])

@@ -27,6 +27,7 @@ from trajectory_msgs.msg import MultiDOFJointTrajectory
 from ambient_policy.chunks import Chunk
 from ambient_policy.errors import AmbientPolicyError
 from ambient_policy_ros import convert, qos
+from ambient_policy_ros.managed import ManagedNode
 from ambient_policy_ros.policy_node import PolicyNode
 from ambient_policy_ros.servo_node import ServoNode
 from tests.helpers_bundle import expected_chunk, make_bundle
@@ -127,23 +128,29 @@ def picture(seed: int, width: int = 32, height: int = 24) -> np.ndarray:
     return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
 
 
-def test_images_and_tool_pose_become_a_chunk(tmp_path: Path, start_node: Start, robot: Robot) -> None:
-    """The whole edge: two cameras of twice the input's size, a pose, /clock; the chunk worked out by hand."""
+@pytest.mark.parametrize("simulated", [True, False])
+def test_images_and_tool_pose_become_a_chunk(
+    tmp_path: Path, start_node: Start, robot: Robot, simulated: bool
+) -> None:
+    """The whole edge: two cameras of twice the input's size, pose and clock; the chunk worked out by hand."""
     gains = {"drift_m": (0.01, -0.005), "features_gain": 0.5, "noise_gain": 0.25}
     bundle = make_bundle(tmp_path / "bundle", cameras=("overhead", "wrist"), **gains)
-    node = start_node("policy", bundle=bundle.folder, use_sim_time="true", seed=7, blank_std=0.0)
+    sim_time = str(simulated).lower()
+    node = start_node("policy", bundle=bundle.folder, use_sim_time=sim_time, seed=7, blank_std=0.0)
     robot.set_enabled("policy/status", True)
     assert robot.statuses("policy/status", "enable")[-1][1]["policy"] == "hand-made"
 
     images = {
         name: np.full((24, 32, 3), 50 + 100 * i, np.uint8) for i, name in enumerate(("overhead", "wrist"))
     }
-    robot.clock.publish(convert.clock_msg(12.3))
-    robot.publish_pose(12.29, (9.0, 9.0))
+    # As a message holds it: to the nanosecond.
+    now_s = 12.3 if simulated else convert.seconds(convert.stamp(time.time()))
+    robot.clock.publish(convert.clock_msg(now_s))
+    robot.publish_pose(now_s - 0.01, (9.0, 9.0))
     for name, image in images.items():
-        robot.publish_image(name, 12.3, image)
+        robot.publish_image(name, now_s, image)
     # The pose of the images' own time comes last, and is still the one that counts.
-    robot.publish_pose(12.3)
+    robot.publish_pose(now_s)
     robot.wait(lambda: robot.heard["policy/path"] and robot.statuses("policy/status", "frame"), "frame")
 
     chunk = convert.chunk(robot.heard["policy/chunk"][0])
@@ -151,12 +158,13 @@ def test_images_and_tool_pose_become_a_chunk(tmp_path: Path, start_node: Start, 
     features = np.concatenate([np.full(3, image.mean() / 255) for image in images.values()])
     noise = np.random.default_rng(7).standard_normal((spec.action.horizon, 2)).astype(np.float32)
     wanted = expected_chunk(spec, np.stack([features] * 2), np.tile([0.1, 0.2], (2, 1)), noise, **gains)
-    assert (chunk.stamp_s, chunk.period_s) == (12.3, 0.1)
+    assert (chunk.stamp_s, chunk.period_s) == (now_s, 0.1)
     np.testing.assert_array_equal(chunk.positions[0], [0.1, 0.2])
     np.testing.assert_allclose(chunk.positions[1:], wanted, atol=1e-6)
 
     ((stamp_s, values),) = robot.statuses("policy/status", "frame")
-    assert (stamp_s, values["chunk_stamp"], values["hold"]) == (12.3, "12300000000", "")
+    chunk_ns = str(convert.nanoseconds(convert.stamp(now_s)))
+    assert (stamp_s, values["chunk_stamp"], values["hold"]) == (now_s, chunk_ns, "")
     assert float(values["encode_ms"]) > 0
     assert float(values["denoise_ms"]) > 0
     path = robot.heard["policy/path"][0]
@@ -434,12 +442,12 @@ def test_the_tool_moves_only_while_the_deadman_is_held(start_node: Start, robot:
         (ServoNode, {**SERVO, "workspace_max": "[-0.6,0.5]"}, "must be below workspace_max"),
     ],
 )
-def test_wrong_parameters_are_named(make: type[Node], parameters: dict, text: str) -> None:
+def test_wrong_parameters_are_named(make: type[ManagedNode], parameters: dict, text: str) -> None:
     arguments = [word for name, value in parameters.items() for word in ("-p", f"{name}:={value}")]
     rclpy.init(args=["--ros-args", *arguments])
     try:
         with pytest.raises(AmbientPolicyError, match=text):
-            make()
+            make().start()
     finally:
         rclpy.try_shutdown()
 

@@ -69,17 +69,18 @@ def test_the_job_without_the_twin(root: Path, tmp_path: Path) -> None:
     twin = {process.name: process for process in describe(file, {}, tmp_path)}
     robot = {process.name: process for process in describe(file, {"robot": "none"}, tmp_path)}
     assert list(twin) == ["policy", "servo", "twin"]
-    assert list(robot) == ["policy", "servo"]
+    assert list(robot) == ["policy", "servo", "watchdog"]
 
-    def sim_time(command: list[str]) -> bool:
+    def given(command: list[str]) -> dict:
         values = [
             yaml.safe_load(Path(word).read_text()) for word in command if word.startswith(str(tmp_path))
         ]
-        found = {k: v for value in values for k, v in value["/**"]["ros__parameters"].items()}
-        return found["use_sim_time"]
+        return {k: v for value in values for k, v in value["/**"]["ros__parameters"].items()}
 
-    assert all(sim_time(twin[name].command) for name in ("policy", "servo"))
-    assert not any(sim_time(robot[name].command) for name in ("policy", "servo"))
+    assert all(given(twin[name].command)["use_sim_time"] for name in ("policy", "servo"))
+    assert not any(given(robot[name].command)["use_sim_time"] for name in ("policy", "servo", "watchdog"))
+    assert given(twin["servo"].command)["watchdog_timeout_s"] == 0, "a lock-step trial must not depend on it"
+    assert given(robot["servo"].command)["watchdog_timeout_s"] == 0.5
     assert twin["policy"].environment["ROS_AUTOMATIC_DISCOVERY_RANGE"] == "LOCALHOST"
     assert twin["policy"].environment["FASTRTPS_DEFAULT_PROFILES_FILE"].endswith("config/fastdds.xml")
     assert all(process.shutdown_on_exit for process in twin.values())
@@ -143,7 +144,7 @@ def test_colcon_installs_what_ros_looks_for(overlay: Path) -> None:
         "config/fastdds.xml",
         "config/pushing.rviz",
     } <= files
-    for node in ("policy_node", "servo_node", "twin_node"):
+    for node in ("policy_node", "servo_node", "twin_node", "watchdog_node"):
         assert launch_find.executable("ambient_policy", node, environment) == [
             str(overlay / "lib/ambient_policy" / node)
         ]

@@ -28,6 +28,7 @@ setup(
             "policy_node = ambient_policy_ros.policy_node:main",
             "servo_node = ambient_policy_ros.servo_node:main",
             "twin_node = ambient_policy_ros.twin_node:main",
+            "watchdog_node = ambient_policy_ros.watchdog_node:main",
         ],
         # How the core's command line finds `ambient-policy launch` without importing this package.
         "ambient_policy.commands": ["launch = ambient_policy_ros.launch_cli:main"],

@@ -9,21 +9,17 @@ from __future__ import annotations
 
 import sys
 import threading
-import time
 
-from diagnostic_msgs.msg import DiagnosticArray
 from pydantic import Field
-from rclpy.clock import Clock, ClockType
-from rclpy.node import Node
 from sensor_msgs.msg import CameraInfo, Image
 
 from ambient_policy.errors import ConfigError
 from ambient_policy.reasons import Once
 from ambient_policy_ros import convert, node_main, qos
 from ambient_policy_ros.camera_stamps import StampMapper
+from ambient_policy_ros.health import Health
+from ambient_policy_ros.managed import ManagedNode
 from ambient_policy_ros.realsense import CameraError, CameraSettings, Frame, RealSense
-
-REPORT_PERIOD_S = 1.0
 
 
 class CameraParameters(CameraSettings):
@@ -37,12 +33,16 @@ class CameraParameters(CameraSettings):
     """Shortest time from the middle of the exposure to the arrival of the frame; stamps are earlier by it."""
 
 
-class CameraNode(Node):
+class CameraNode(ManagedNode[CameraParameters]):
     """Carries frames from a camera to the topics, in a thread of its own."""
 
     def __init__(self) -> None:
-        super().__init__("camera", automatically_declare_parameters_from_overrides=True)
-        self._config = node_main.read_parameters(self, CameraParameters)
+        super().__init__("camera", CameraParameters)
+        self._reader: threading.Thread | None = None
+
+    def configure(self, config: CameraParameters) -> None:
+        """Make the topics; the camera is opened when the node becomes active."""
+        self._config = config
         if self._config.source == "file" and (self._config.exposure_us or self._config.gain):
             raise ConfigError("exposure_us and gain are for a camera; `source: file` plays what was recorded")
         self._name = self._config.camera
@@ -50,23 +50,30 @@ class CameraNode(Node):
         topic = f"camera/{self._name}/color"
         self._images = self.create_publisher(Image, f"{topic}/image_raw", qos.IMAGE_OUT)
         self._infos = self.create_publisher(CameraInfo, f"{topic}/camera_info", qos.IMAGE_OUT)
-        self._reports = self.create_publisher(DiagnosticArray, "/diagnostics", qos.STATUS)
+        self._health = Health(self, f"camera {self._name}", lambda: self._trouble, self._condition)
         self._stamps = StampMapper()
         self._once = Once(self.get_logger().warning)
-        self._trouble = "not opened yet"
+        self._trouble = "not opened"
         self._serial = ""
         self._frames = self._lost = self._reconnects = 0
-        self._reported, self._reported_s = 0, time.monotonic()
+
+    def activate(self) -> None:
+        """Open the camera, and publish what it sees."""
         self._stop = threading.Event()
         self._reader = threading.Thread(target=self._read, name="camera", daemon=True)
         self._reader.start()
-        self.create_timer(REPORT_PERIOD_S, self._report, clock=Clock(clock_type=ClockType.STEADY_TIME))
 
-    def destroy_node(self) -> None:
-        """Let go of the camera, then of the node."""
-        self._stop.set()
-        self._reader.join(self._config.timeout_s + 1.0)
-        super().destroy_node()
+    def deactivate(self) -> None:
+        """Let go of the camera."""
+        self.clean_up()
+        self._trouble = "not opened"
+
+    def clean_up(self) -> None:
+        """Let go of the camera."""
+        if self._reader is not None:
+            self._stop.set()
+            self._reader.join(self._config.timeout_s + 1.0)
+            self._reader = None
 
     def _read(self) -> None:
         """Open the camera and publish what it sees, again and again until the node ends."""
@@ -101,27 +108,23 @@ class CameraNode(Node):
         self.get_logger().info(f"camera {self._name} ({camera.serial}): {size}")
 
     def _publish(self, camera: RealSense, frame: Frame) -> None:
+        self._health.rate("frame")
+        self._frames += 1
         now_s = convert.seconds(self.get_clock().now().to_msg())
         stamp_s = self._stamps.stamp(frame.device_s, now_s) - self._config.transport_s
         lens = camera.lens
         self._images.publish(convert.image_msg(frame.pixels, stamp_s, self._frame_id))
         self._infos.publish(convert.camera_info_msg(lens.model, stamp_s, lens.distortion))
-        self._frames += 1
 
-    def _report(self) -> None:
-        frames, now_s = self._frames, time.monotonic()
-        rate_hz = (frames - self._reported) / (now_s - self._reported_s)
-        self._reported, self._reported_s = frames, now_s
-        values = {
+    def _condition(self) -> dict[str, str]:
+        """Return what belongs in every report."""
+        return {
             "serial": self._serial,
-            "rate_hz": f"{rate_hz:.1f}",
-            "frames": str(frames),
+            "frames": str(self._frames),
             "lost_frames": str(self._lost),
             "reconnects": str(self._reconnects),
             "clock_offset_s": f"{self._stamps.offset_s:.6f}",
         }
-        time_s = convert.seconds(self.get_clock().now().to_msg())
-        self._reports.publish(convert.status_msg(f"camera {self._name}", values, time_s, self._trouble))
 
 
 def main() -> int:

@@ -63,7 +63,7 @@ class Health:
         elapsed_s = now_s - self._since_s
         self._since_s = now_s
         values = dict(self._values())
-        for what, number in self._new.items():
+        for what, number in list(self._new.items()):  # a camera counts in a thread of its own
             values[f"{what}_hz"] = f"{number / elapsed_s if elapsed_s > 0 else math.nan:.1f}"
             self._new[what] = 0
         for stage, times_s in self._times.items():

@@ -1,58 +1,25 @@
-"""What every node does alike: read its parameters, spin, and end with a clear exit code."""
+"""What every node does alike: start, spin, and end with a clear exit code."""
 
 from __future__ import annotations
 
-import array
 import contextlib
 import faulthandler
 import signal
 import sys
 from collections.abc import Callable
-from typing import TypeVar
 
-import pydantic
 import rclpy
 from rclpy.clock import Clock, ClockType
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.node import Node
 
-from ambient_policy.config import parse
 from ambient_policy.errors import AmbientPolicyError
-
-Model = TypeVar("Model", bound=pydantic.BaseModel)
+from ambient_policy_ros.managed import ManagedNode
 
 LOOK_UP_S = 0.5
 """A node that spins notices at least this often that it shall end."""
 CLEAN_UP_S = 4.0
 """Closing took 0.1 s at most; after this long it hangs, and the process prints where, and ends."""
-
-_OF_RCLPY = ("use_sim_time", "start_type_description_service")
-
-
-def read_parameters(node: Node, model: type[Model]) -> Model:
-    """Check a node's parameters against `model`, and declare those that were not given.
-
-    The node must have been made with `automatically_declare_parameters_from_overrides`: only then does a
-    misspelt name show, since ROS ignores parameters that nobody declares.
-
-    Raises:
-        ConfigError: an unknown name (names the nearest), or a value that does not fit.
-    """
-    given = {
-        name: list(parameter.value) if isinstance(parameter.value, array.array) else parameter.value
-        for name, parameter in node.get_parameters_by_prefix("").items()
-        if name not in _OF_RCLPY and not name.startswith("qos_overrides.")
-    }
-    parameters = parse(given, model, f"parameters of node {node.get_fully_qualified_name()}")
-    for name, value in parameters.model_dump().items():
-        if name not in given:
-            node.declare_parameter(name, list(value) if isinstance(value, tuple) else value)
-    node.add_post_set_parameters_callback(
-        lambda changed: node.get_logger().warning(
-            f"parameters are read at the start only; restart to use {', '.join(p.name for p in changed)}"
-        )
-    )
-    return parameters
 
 
 def run(make: Callable[[], Node], work: Callable[[Node], int] | None = None) -> int:
@@ -75,6 +42,8 @@ def run(make: Callable[[], Node], work: Callable[[Node], int] | None = None) -> 
         rclpy.init()
         started = True
         node = make()
+        if isinstance(node, ManagedNode):
+            node.start()
         if work is not None:
             code = work(node)
             return code

@@ -1,5 +1,8 @@
 """Policy node: camera images and tool pose in, action chunks out.
 
+In real time the networks have a thread of their own, and poses, images and policy/enable are heard meanwhile;
+in simulated time they run where they are called: what a frame meets must not depend on how long they take.
+
 Subscribes to camera/<name>/color/image_raw and camera_info of every camera in the bundle, to tool/pose and to
 policy/enable; publishes policy/chunk, policy/path (for RViz), policy/status, and once a second a report on
 /diagnostics. Remap the names as needed.
@@ -9,6 +12,7 @@ from __future__ import annotations
 
 import sys
 import time
+from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from typing import Literal
 
@@ -18,7 +22,6 @@ from geometry_msgs.msg import PoseStamped
 from nav_msgs.msg import Path
 from pydantic import Field
 from rclpy.clock import Clock, ClockType
-from rclpy.node import Node
 from sensor_msgs.msg import CameraInfo, Image
 from std_msgs.msg import Bool
 from trajectory_msgs.msg import MultiDOFJointTrajectory
@@ -29,10 +32,11 @@ from ambient_policy.config import StrictModel
 from ambient_policy.errors import AmbientPolicyError
 from ambient_policy.inference import Policy
 from ambient_policy.reasons import Once, without_numbers
-from ambient_policy.runtime import Decision, PolicyRuntime, RuntimeConfig
+from ambient_policy.runtime import Decision, Frame, PolicyRuntime, RuntimeConfig
 from ambient_policy.seams import SeamConfig
 from ambient_policy_ros import convert, node_main, qos
 from ambient_policy_ros.health import Health
+from ambient_policy_ros.managed import ManagedNode
 
 WATCH_PERIOD_S = 0.2
 """How often a node that hears nothing looks whether that has become a hold."""
@@ -46,6 +50,7 @@ class PolicyParameters(StrictModel):
     bundle: str
     """Folder of the policy bundle."""
     provider: Literal["cpu", "cuda", "tensorrt", "auto"] = "cpu"
+    """What runs it, and nothing else: only auto may take another, which the log and /diagnostics name."""
     threads: int = Field(default=1, ge=1)
     """Of onnxruntime."""
     seed: int = 0
@@ -73,12 +78,16 @@ class PolicyParameters(StrictModel):
     """What the camera driver offers; a reliable reader gets nothing from a best-effort writer."""
 
 
-class PolicyNode(Node):
+class PolicyNode(ManagedNode[PolicyParameters]):
     """Carries messages to and from a PolicyRuntime; decides nothing itself."""
 
     def __init__(self) -> None:
-        super().__init__("policy", automatically_declare_parameters_from_overrides=True)
-        self._config = node_main.read_parameters(self, PolicyParameters)
+        super().__init__("policy", PolicyParameters)
+        self._thread: ThreadPoolExecutor | None = None
+
+    def configure(self, config: PolicyParameters) -> None:
+        """Open the bundle, warm it up, and listen."""
+        self._config = config
         bundle = load_bundle(self._config.bundle)
         prefix = self._config.seam == "prefix"
         policy = Policy(bundle, self._config.provider, self._config.threads, prefix=prefix)
@@ -110,6 +119,10 @@ class PolicyNode(Node):
         """Newest stamp of each camera and of the tool."""
         self._waiting = False
         """Whether images have come that no frame has used yet."""
+        self._pending: Future[Decision] | None = None
+        if not self.get_parameter("use_sim_time").value:
+            self._thread = ThreadPoolExecutor(1, thread_name_prefix="policy")
+            self._decided = self.create_guard_condition(self._collect)
 
         self._health = Health(self, "policy", lambda: self._hold, self._condition)
         self._chunks = self.create_publisher(MultiDOFJointTrajectory, "policy/chunk", qos.CHUNK)
@@ -131,6 +144,18 @@ class PolicyNode(Node):
             f"policy {self._spec.name} ready on {policy.provider}; waiting for policy/enable"
         )
 
+    def deactivate(self) -> None:
+        """Plan no more; the servo brings the tool to rest when the last chunk is over."""
+        self._switch(False)
+        self._publish_status("enable", self._now_s(), self._facts)
+
+    def clean_up(self) -> None:
+        """Free the networks."""
+        if self._thread is not None:
+            self._thread.shutdown()
+        if hasattr(self, "_runtime"):
+            del self._runtime
+
     def _condition(self) -> dict[str, str]:
         """Return what belongs in every report."""
         now_s = self._now_s()
@@ -148,14 +173,20 @@ class PolicyNode(Node):
         return convert.seconds(self.get_clock().now().to_msg())
 
     def _on_enable(self, msg: Bool) -> None:
-        if msg.data != self._enabled:
-            self._enabled, self._hold = msg.data, ""
-            self._runtime.reset(self._noise())
-            self._once.forget()
-            self._newest_s = dict.fromkeys([*self._spec.cameras, TOOL], self._now_s())
-            self._waiting = False
+        wanted = msg.data and self.active
+        if wanted != self._enabled:
+            self._switch(wanted)
         # Answered also when nothing changes: whoever asked may have missed the first answer.
         self._publish_status("enable", self._now_s(), self._facts)
+
+    def _switch(self, on: bool) -> None:
+        self._waiting = False
+        self._collect()
+        self._enabled, self._hold = on, ""
+        self._runtime.reset(self._noise())
+        self._once.forget()
+        self._newest_s = dict.fromkeys([*self._spec.cameras, TOOL], self._now_s())
+        self._waiting = False
 
     def _on_tool(self, msg: PoseStamped) -> None:
         if not self._enabled:
@@ -193,20 +224,42 @@ class PolicyNode(Node):
         newest_image_s = max(self._newest_s[camera] for camera in self._spec.cameras)
         if self._newest_s[TOOL] < newest_image_s - TIME_EPSILON_S:
             return
-        decision = self._runtime.plan(max(self._now_s(), newest_image_s))
-        if decision.frame_stamp_s is not None:
+        self._decide(max(self._now_s(), newest_image_s))
+
+    def _decide(self, now_s: float) -> Decision | None:
+        """Plan with what there is; returns what came of it, None while the networks are at work."""
+        if self._pending is not None:
+            return None
+        taken = self._runtime.take(now_s)
+        if isinstance(taken, Frame):
             self._waiting = False
-            self._publish(decision, decision.frame_stamp_s)
+            if self._thread is not None:
+                self._pending = self._thread.submit(self._runtime.decide, taken)
+                self._pending.add_done_callback(lambda _: self._decided.trigger())
+                return None
+            taken = self._runtime.decide(taken)
+        if taken.frame_stamp_s is not None:
+            self._waiting = False
+            self._publish(taken, taken.frame_stamp_s)
+        return taken
+
+    def _collect(self) -> None:
+        """Publish what the networks have decided, waiting for it if need be, and go on."""
+        if self._pending is None:
+            return
+        decision, self._pending = self._pending.result(), None
+        assert decision.frame_stamp_s is not None
+        self._publish(decision, decision.frame_stamp_s)
+        if self._waiting:
+            self._plan()
 
     def _watch(self) -> None:
         """Say why nothing moves when some source has been silent for too long; no message would say it."""
         now_s = self._now_s()
         if not self._enabled or now_s - min(self._newest_s.values()) <= self._config.max_age_s:
             return
-        decision = self._runtime.plan(now_s)
-        if decision.frame_stamp_s is not None:
-            self._publish(decision, decision.frame_stamp_s)
-        elif decision.hold is not None:
+        decision = self._decide(now_s)
+        if decision is not None and decision.frame_stamp_s is None and decision.hold is not None:
             self._report_hold(decision.hold.reason)
 
     def _on_camera_info(self, camera: str, msg: CameraInfo) -> None:

@@ -49,8 +49,11 @@ class CameraSettings(StrictModel):
     file: str = ""
     """Recording to play, at its own pace."""
     width: int = Field(default=640, ge=1, le=4096)
+    """Pixels of a row, in a mode that the camera has."""
     height: int = Field(default=480, ge=1, le=4096)
+    """Rows, in a mode that the camera has."""
     rate_hz: int = Field(default=30, ge=1, le=300)
+    """Frames a second, in a mode that the camera has."""
     exposure_us: int = Field(default=0, ge=0, le=200_000)
     """0: the camera decides by itself, which makes pictures of one scene differ."""
     gain: int = Field(default=0, ge=0, le=4096)

@@ -1,8 +1,8 @@
 """Servo node: action chunks in, a stream of tool targets out, inside the workspace and below the speed limit.
 
-Subscribes to policy/chunk, tool/pose, policy/enable, safety/stop and teleop/deadman; publishes tool/target
-(PoseStamped, >= 100 Hz), servo/status, and once a second a report on /diagnostics. Silent until it is enabled
-for the first time; when disabled it holds the tool where it is.
+Subscribes to policy/chunk, tool/pose, policy/enable, safety/stop, safety/watchdog and teleop/deadman;
+publishes tool/target (PoseStamped, >= 100 Hz), servo/status, and once a second a report on /diagnostics.
+Silent until it is enabled for the first time; when disabled it holds the tool where it is.
 
 What drives it: every tool pose is answered by one target of the same time. That is exact in lock-step (one
 answer to one question, in whatever order /clock and the pose arrive) and smooth in real time (no beat between
@@ -19,8 +19,7 @@ import sys
 from diagnostic_msgs.msg import DiagnosticArray
 from geometry_msgs.msg import PoseStamped
 from pydantic import Field
-from rclpy.node import Node
-from std_msgs.msg import Bool
+from std_msgs.msg import Bool, String
 from trajectory_msgs.msg import MultiDOFJointTrajectory
 
 from ambient_policy.errors import AmbientPolicyError
@@ -29,6 +28,7 @@ from ambient_policy.reasons import Once, without_numbers
 from ambient_policy.servo import Servo, ServoConfig
 from ambient_policy_ros import convert, node_main, qos
 from ambient_policy_ros.health import Health
+from ambient_policy_ros.managed import ManagedNode
 
 STOPPED = "safety/stop was pressed"
 MISSED = 1.5
@@ -44,19 +44,28 @@ class ServoParameters(MotionLimits, ServoConfig):
     """Lowest rate of targets."""
     deadman_timeout_s: float = Field(default=0.0, ge=0)
     """The tool moves only while teleop/deadman has said true within this time; 0: no deadman."""
+    watchdog_timeout_s: float = Field(default=0.0, ge=0)
+    """The tool moves only while safety/watchdog has said within this time that all is well; 0: none."""
 
 
-class ServoNode(Node):
+class ServoNode(ManagedNode[ServoParameters]):
     """Carries messages to and from a Servo."""
 
     def __init__(self) -> None:
-        super().__init__("servo", automatically_declare_parameters_from_overrides=True)
-        config = node_main.read_parameters(self, ServoParameters)
+        super().__init__("servo", ServoParameters)
+        # Heard in every state: who presses it does not ask whether the node is configured.
+        self._stop_pressed = False
+        self.create_subscription(Bool, "safety/stop", self._on_stop, qos.STATUS)
+
+    def configure(self, config: ServoParameters) -> None:
+        """Make the servo, and listen."""
         self._servo = Servo(config, config, 1 / config.rate_hz)
         self._deadman_timeout_s = config.deadman_timeout_s
         self._deadman_s = -math.inf
         """When it was last said to be held."""
-        self._stop_pressed = False
+        self._watchdog_timeout_s = config.watchdog_timeout_s
+        self._watchdog = ("the watchdog is silent", -math.inf)
+        """What it said last (nothing: all is well), and when."""
         self._pose_s = -math.inf
         self._once = Once(self.get_logger().warning)
         self._ever_enabled = False
@@ -71,9 +80,10 @@ class ServoNode(Node):
         self._statuses = self.create_publisher(DiagnosticArray, "servo/status", qos.STATUS)
         self.create_subscription(PoseStamped, "tool/pose", self._on_pose, qos.STATE)
         self.create_subscription(MultiDOFJointTrajectory, "policy/chunk", self._on_chunk, qos.CHUNK)
-        self.create_subscription(Bool, "safety/stop", self._on_stop, qos.STATUS)
         if self._deadman_timeout_s:
             self.create_subscription(Bool, "teleop/deadman", self._on_deadman, qos.STATE)
+        if self._watchdog_timeout_s:
+            self.create_subscription(String, "safety/watchdog", self._on_watchdog, qos.STATE)
         self.create_subscription(Bool, "policy/enable", self._on_enable, qos.ENABLE)  # last: see qos.ENABLE
         # Starts again at every target, so it fires only when a pose is overdue. Not under /clock: no time
         # passes between two poses there, and a timer would cost as much as a pose.
@@ -84,6 +94,10 @@ class ServoNode(Node):
         self.get_logger().info(
             f"servo ready: x {low[0]} to {high[0]} m, y {low[1]} to {high[1]} m, {config.max_speed_m_s} m/s"
         )
+
+    def deactivate(self) -> None:
+        """Bring the tool to rest and keep it there, as when disabled; clean-up silences the node."""
+        self._publish_status("enable", self._now_s(), self._switch(False))
 
     def _condition(self) -> dict[str, str]:
         """Return what belongs in every report."""
@@ -99,30 +113,40 @@ class ServoNode(Node):
         return convert.seconds(self.get_clock().now().to_msg())
 
     def _on_enable(self, msg: Bool) -> None:
-        counts = {}
-        if msg.data != self._servo.following:
-            counts = {"limited_ticks": str(self._servo.limited), "holds": json.dumps(self._servo.holds)}
-            if msg.data:  # else it brakes from where it is
-                self._servo.reset()
-                counts = {}
-            self._servo.following = msg.data
-            if self._stop_pressed:
-                self._servo.latch(STOPPED)
-            self._ever_enabled, self._hold = True, ""
-            self._once.forget()
         # Answered also when nothing changes: whoever asked may have missed the first answer.
-        self._publish_status("enable", self._now_s(), counts)
+        self._publish_status("enable", self._now_s(), self._switch(msg.data and self.active))
+
+    def _switch(self, on: bool) -> dict[str, str]:
+        """Follow chunks or not; returns what was counted while it did."""
+        if on == self._servo.following:
+            return {}
+        counts = {"limited_ticks": str(self._servo.limited), "holds": json.dumps(self._servo.holds)}
+        if on:  # else it brakes from where it is
+            self._servo.reset()
+            counts = {}
+        self._servo.following = on
+        if self._stop_pressed:
+            self._servo.latch(STOPPED)
+        self._ever_enabled, self._hold = True, ""
+        self._once.forget()
+        return counts
 
     def _on_stop(self, msg: Bool) -> None:
         if msg.data != self._stop_pressed:
             self.get_logger().warning(f"safety/stop was {'pressed' if msg.data else 'released'}")
         self._stop_pressed = msg.data
-        if msg.data:
+        if msg.data and self.configured:
             self._servo.latch(STOPPED)
 
     def _on_deadman(self, msg: Bool) -> None:
+        self._deadman_s = self._heard_s() if msg.data else -math.inf
+
+    def _on_watchdog(self, msg: String) -> None:
+        self._watchdog = (msg.data and f"watchdog: {msg.data}", self._heard_s())
+
+    def _heard_s(self) -> float:
         # A clock that follows /clock may not have heard yet of the time of the newest pose.
-        self._deadman_s = max(self._now_s(), self._pose_s) if msg.data else -math.inf
+        return max(self._now_s(), self._pose_s)
 
     def _on_chunk(self, msg: MultiDOFJointTrajectory) -> None:
         if not self._servo.following:
@@ -163,8 +187,7 @@ class ServoNode(Node):
     def _command(self, now_s: float) -> None:
         if not self._ever_enabled:
             return
-        released = self._deadman_timeout_s and now_s - self._deadman_s > self._deadman_timeout_s
-        command = self._servo.command(now_s, "deadman is released" if released else "")
+        command = self._servo.command(now_s, self._stop(now_s))
         if command is None:
             return
         self._targets.publish(convert.pose_msg(command.position, now_s, self._frame_id))
@@ -183,6 +206,15 @@ class ServoNode(Node):
             self._publish_status("hold" if command.hold else "follow", now_s, {})
         elif command.hold and self._servo.following and now_s - self._hold_since_s > LOG_AFTER_S:
             self._once(f"holding: {command.hold}")
+
+    def _stop(self, now_s: float) -> str:
+        """Return why the tool must be held although the policy may go on, or nothing."""
+        if self._deadman_timeout_s and now_s - self._deadman_s > self._deadman_timeout_s:
+            return "deadman is released"
+        if not self._watchdog_timeout_s:
+            return ""
+        trouble, said_s = self._watchdog
+        return "the watchdog is silent" if now_s - said_s > self._watchdog_timeout_s else trouble
 
     def _publish_status(self, event: str, time_s: float, values: dict[str, str]) -> None:
         state = "active" if self._servo.following else "inactive"

@@ -31,6 +31,7 @@ from ambient_policy_ros.fault_record import (
     write_record,
 )
 from ambient_policy_ros.latency import LatencyBook
+from ambient_policy_ros.parameters import guard_parameters, read_parameters
 from ambient_policy_ros.twin_faults import TwinFaults
 from ambient_policy_ros.twin_link import TwinLink
 from ambient_policy_ros.twin_pace import LockStep, RealTime
@@ -50,9 +51,11 @@ class TwinParameters(StrictModel):
     scenario: str = "pushing"
     """Name of a shipped scenario, or path of a YAML file."""
     trials: int = Field(default=10, ge=1)
+    """How many to run."""
     seed: int = Field(default=100_000, ge=0)
     """Start of the first trial; each further one takes the next seed. Demonstrations use seeds from 0."""
     mode: Literal["lockstep", "realtime"] = "lockstep"
+    """Whether to wait for every answer, or never."""
     output: str = ""
     """Folder of the run; by default a new one under runs/."""
     faults: str = ""
@@ -73,7 +76,10 @@ class TwinNode(Node):
 
     def __init__(self) -> None:
         super().__init__("twin", automatically_declare_parameters_from_overrides=True)
-        self.config = node_main.read_parameters(self, TwinParameters)
+        self.config = read_parameters(self, TwinParameters)
+        guard_parameters(
+            self, TwinParameters, lambda: "parameters are read at the start only; restart the twin"
+        )
 
 
 def run_trials(node: TwinNode) -> int:
