@@ -119,6 +119,8 @@ class PolicyNode(ManagedNode[PolicyParameters]):
         """Newest stamp of each camera and of the tool."""
         self._waiting = False
         """Whether images have come that no frame has used yet."""
+        self._wait_s = 0.0
+        """Age of the newest frame when it was complete: its images, and a pose that is not older."""
         self._pending: Future[Decision] | None = None
         if not self.get_parameter("use_sim_time").value:
             self._thread = ThreadPoolExecutor(1, thread_name_prefix="policy")
@@ -233,6 +235,7 @@ class PolicyNode(ManagedNode[PolicyParameters]):
         taken = self._runtime.take(now_s)
         if isinstance(taken, Frame):
             self._waiting = False
+            self._wait_s = self._now_s() - taken.stamp_s
             if self._thread is not None:
                 self._pending = self._thread.submit(self._runtime.decide, taken)
                 self._pending.add_done_callback(lambda _: self._decided.trigger())
@@ -288,12 +291,11 @@ class PolicyNode(ManagedNode[PolicyParameters]):
             chunk_stamp = str(convert.nanoseconds(msg.header.stamp))
             self._health.rate("chunk")
             self._health.took("image_to_chunk", self._now_s() - frame_s)
-        for stage, time_s in decision.timings.items():
+        stages = {"wait_s": self._wait_s, **decision.timings}
+        for stage, time_s in stages.items():
             self._health.took(stage.removesuffix("_s"), time_s)
         self._health.rate("frame")
-        times = {
-            f"{key.removesuffix('_s')}_ms": f"{1e3 * value:.3f}" for key, value in decision.timings.items()
-        }
+        times = {f"{stage.removesuffix('_s')}_ms": f"{1e3 * time_s:.3f}" for stage, time_s in stages.items()}
         self._publish_status("frame", frame_s, {"chunk_stamp": chunk_stamp, **times})
         if decision.chunk is not None:
             self._paths.publish(convert.path_msg(decision.chunk, self._spec.action.frame))

@@ -164,7 +164,8 @@ class ServoNode(ManagedNode[ServoParameters]):
             self._once(f"chunk refused: {reason}")
         event = "refused" if reason else "accepted"
         self._health.count(f"{event}_chunks")
-        self._publish_status(event, convert.seconds(msg.header.stamp), {"reason": reason})
+        at_ns = str(round(self._now_s() * 1e9))
+        self._publish_status(event, convert.seconds(msg.header.stamp), {"reason": reason, "at_ns": at_ns})
 
     def _on_pose(self, msg: PoseStamped) -> None:
         try:
