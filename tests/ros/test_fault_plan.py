@@ -218,6 +218,16 @@ def test_black_and_nan_spoil_a_copy() -> None:
     assert pose.pose.position.x == 1.0
 
 
+def test_an_offset_moves_the_pose_and_nothing_else() -> None:
+    heard: list[Any] = []
+    faults = TwinFaults(plan({"fault": "offset", "by_m": (0.03, -0.01)}), CAMERAS)
+    offer = faults.channel("tool/pose", heard.append)
+    faults.begin_trial(0, 0)
+    assert not offer(convert.pose_msg(np.array([1.0, 2.0]), 0.5, "world"))
+    np.testing.assert_allclose(convert.pose_xy(heard[0]), [1.03, 1.99], atol=1e-12)
+    assert convert.seconds(heard[0].header.stamp) == 0.5
+
+
 def test_the_clock_jumps_and_nothing_is_late() -> None:
     heard: list[float] = []
     faults = TwinFaults(plan({"fault": "clock_jump", "by_s": -0.5, "until_s": 2}), CAMERAS)

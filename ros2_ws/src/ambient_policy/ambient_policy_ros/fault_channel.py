@@ -18,6 +18,7 @@ from ambient_policy_ros.fault_plan import (
     Jitter,
     Latency,
     Nan,
+    Offset,
     OnChannel,
     Reorder,
 )
@@ -124,6 +125,8 @@ class Channel:
                     msg = fault_messages.black(msg)
                 case ClockJump():
                     msg = fault_messages.shifted(msg, fault.by_s)
+                case Offset():
+                    msg = fault_messages.displaced(msg, fault.by_m)
         if keep:
             self._queue.append((due_s, msg, hits))
             if self._held is not None:

@@ -36,6 +36,14 @@ def not_a_number(msg: Any) -> Any:
     return spoilt
 
 
+def displaced(msg: PoseStamped, by_m: tuple[float, float]) -> PoseStamped:
+    """Return the pose moved by `by_m` [m] along x and y."""
+    spoilt = copy.deepcopy(msg)
+    spoilt.pose.position.x += by_m[0]
+    spoilt.pose.position.y += by_m[1]
+    return spoilt
+
+
 def again(old: Any, new: Any, restamp: bool) -> Any:
     """Return `old` in place of `new`, with the stamp of `new` if asked and if it has one."""
     if not restamp or isinstance(new, Clock):

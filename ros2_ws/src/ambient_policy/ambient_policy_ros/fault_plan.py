@@ -129,6 +129,15 @@ class ClockJump(ChannelFault):
         return by_s
 
 
+class Offset(ChannelFault):
+    """A measured pose is beside the true one, as of a robot that lost a reference."""
+
+    fault: Literal["offset"]
+    channel: str = POSE
+    by_m: tuple[float, float]
+    """Along x and y of the world."""
+
+
 class Kill(StrictModel):
     """A node is killed outright, or stopped: it is there and says nothing."""
 
@@ -151,7 +160,7 @@ class Kill(StrictModel):
         return None if self.for_s is None else self.at_s + self.for_s
 
 
-OnChannel = Latency | Jitter | Drop | Freeze | Reorder | Nan | Black | ClockJump
+OnChannel = Latency | Jitter | Drop | Freeze | Reorder | Nan | Black | ClockJump | Offset
 Fault = Annotated[OnChannel | Kill, Field(discriminator="fault")]
 
 _IMAGES, _INFOS = image_channel("*"), info_channel("*")
@@ -159,9 +168,10 @@ FITS: dict[str, tuple[str, ...]] = {
     "nan": (POSE, JOINTS, TARGET, _INFOS),
     "black": (_IMAGES,),
     "clock_jump": (CLOCK,),
+    "offset": (POSE,),
 }
 """Channels that can have a fault; every channel can have the others."""
-KINDS = ("latency", "jitter", "drop", "freeze", "reorder", "nan", "black", "clock_jump", "kill")
+KINDS = ("latency", "jitter", "drop", "freeze", "reorder", "nan", "black", "clock_jump", "offset", "kill")
 
 
 class FaultPlan(StrictModel):
