@@ -3,10 +3,10 @@
     OMP_NUM_THREADS=1 python -m benchmarks.fault_table --injections 50
 
 Every row injects one fault into the running stack (`ambient-policy launch bench`, lock-step, the shipped
-policy), from fresh starts and at times drawn anew for every launch, until there are enough. An injection is as
-meant if the reason that should be given for a hold is given, or none where nobody should hold; and if all goes
-on afterwards, or nothing does where somebody must look first. Whatever the row, no target may be further from
-the one before than the speed limit allows in a tick. The same command goes on where it was stopped.
+policy), from fresh starts and at times drawn anew for every launch, until there are enough. An injection is
+as meant if the reason that should be given for a hold is given, or none where nobody should hold; and if all
+goes on afterwards, or nothing does where somebody must look first. Whatever the row, no target may be further
+from the one before than the speed limit allows in a tick. The same command goes on where it was stopped.
 """
 
 from __future__ import annotations
