@@ -96,8 +96,9 @@ def start(tmp_path: Path) -> Iterator[Start]:
 def start_node(start: Start) -> Start:
     """Give a function that starts one of our nodes as its own process, with parameters."""
 
-    def _start(node: str, **parameters: object) -> Running:
+    def _start(node: str, *, named: str = "", **parameters: object) -> Running:
         arguments = [word for name, value in parameters.items() for word in ("-p", f"{name}:={value}")]
+        arguments += ["-r", f"__node:={named}"] if named else []
         return start("-m", f"ambient_policy_ros.{node}_node", "--ros-args", *arguments)
 
     return _start
