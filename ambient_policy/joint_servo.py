@@ -35,6 +35,8 @@ class JointServoConfig(StrictModel):
     """Time in which every command comes to rest by itself, from any speed."""
     soft_start_s: float = Field(default=0.2, ge=0)
     """At the start and after a hold, the joints' speed limits grow to their full values in this time."""
+    max_speed_m_s: float = Field(default=0.5, gt=0)
+    """Of targets; that of the servo node. One that jumps further is caught up with."""
     catch_up_m_s: float = Field(default=0.05, gt=0)
     """A tip that is behind is at most this much faster than its target."""
     max_state_age_s: float = Field(default=0.1, gt=0)
@@ -165,7 +167,9 @@ class JointServo:
             v, brake_s = share * step.velocity, config.brake_s
             q = q + v * step_s
             self._moving_s += step_s
-        self._target, self.hold = (xy if np.isfinite(xy).all() else None), reason
+        self.hold = reason
+        if np.isfinite(xy).all():
+            self._target = xy
         self._last = JointCommand(stamp_s, due_s, q, v, brake_s)
         return self._last
 
@@ -175,6 +179,9 @@ class JointServo:
             self._arm.tip_position(q + step.velocity * step_s) - self._arm.tip_position(q)
         )
         own_m = 0.0 if self._target is None else float(np.linalg.norm(xy - self._target))
+        longest_m = self._config.max_speed_m_s * self._period_s
+        # One or two targets may be lost on the way; a longer way than theirs is no speed but a jump.
+        own_m = min(own_m, longest_m) if own_m < 3.5 * longest_m else 0.0
         allowed_m = own_m + self._config.catch_up_m_s * step_s
         share = min(1.0, allowed_m / max(float(moved_m), 1e-12))
         if self._moving_s < self._config.soft_start_s:

@@ -167,8 +167,9 @@ class ArmKinematics:
         jacobian = self._jacobian()
         slowest, fastest = -self.max_speed, self.max_speed
         if brake_s:
-            slowest = np.maximum(slowest, np.minimum(2 * (self.lower - q) / brake_s, 0.0))
-            fastest = np.minimum(fastest, np.maximum(2 * (self.upper - q) / brake_s, 0.0))
+            way_s = period_s + brake_s / 2
+            slowest = np.clip((self.lower - q) / way_s, slowest, 0.0)
+            fastest = np.clip((self.upper - q) / way_s, 0.0, fastest)
         # Downhill on the cost of `solve`, so that both come to rest in the same posture.
         wanted = self._centring * (self._nominal - q) - self._arm.heading_per_s * x_axis[1] * jacobian[2]
         result = DoDifferentialInverseKinematics(
@@ -182,9 +183,11 @@ class ArmKinematics:
             return Step(np.zeros(len(q)), "inverse kinematics found no joint velocities", blocked=True)
         v = np.clip(result.joint_velocities, slowest, fastest)
         v = np.clip(v, (self.lower - q) / period_s, (self.upper - q) / period_s)
-        reason = self._reason(q + v * period_s, v, np.asarray(xy, dtype=float), nearest)
         stuck = result.status == DifferentialInverseKinematicsStatus.kStuck
-        return Step(v, reason, bool(reason) and bool(stuck or not self.reach.contains(np.asarray(xy))))
+        used = np.abs(v) / np.maximum(np.where(v < 0, -slowest, fastest), 1e-9)
+        radius_m = self._radius_outside(np.asarray(xy, dtype=float), nearest)
+        reason = self._reason(q + v * period_s, used, stuck, radius_m, nearest)
+        return Step(v, reason, bool(reason) and (stuck or radius_m > 0))
 
     def _jacobian(self) -> Array:
         """Return how joint velocities turn and move the tip (6, n), where the joints are now."""
@@ -212,9 +215,13 @@ class ArmKinematics:
         parameters.set_nominal_joint_position(nominal)
         return parameters
 
-    def _reason(self, q: Array, v: Array, wanted: Array, nearest: Array) -> str:
-        if np.linalg.norm(wanted - nearest) > FOLLOWED_M:
-            radius_m = np.hypot(*(wanted - self.reach.centre))
+    def _radius_outside(self, wanted: Array, nearest: Array) -> float:
+        """Return how far a target outside the reach is from the base's axis [m]; 0 for one inside."""
+        outside = np.linalg.norm(wanted - nearest) > FOLLOWED_M
+        return float(np.hypot(*(wanted - self.reach.centre))) if outside else 0.0
+
+    def _reason(self, q: Array, used: Array, stuck: bool, radius_m: float, nearest: Array) -> str:
+        if radius_m:
             return (
                 f"target is {radius_m:.3f} m from the arm's axis, its reach is "
                 f"{self.reach.inner_m:.3f} to {self.reach.outer_m:.3f} m"
@@ -225,5 +232,6 @@ class ArmKinematics:
         at_limit = np.where(self._moves_tip, np.minimum(q - self.lower, self.upper - q), np.inf)
         if at_limit.min() < 1e-4:
             return f"joint {at_limit.argmin() + 1} is at its limit, the tip {1e3 * lag_m:.0f} mm behind"
-        fastest = np.argmax(np.abs(v) / self.max_speed) + 1
-        return f"joint {fastest} is at its speed limit, the tip {1e3 * lag_m:.0f} mm behind"
+        if stuck:
+            return f"no joint velocities bring the tip towards its target, {1e3 * lag_m:.0f} mm behind"
+        return f"joint {np.argmax(used) + 1} is at its speed limit, the tip {1e3 * lag_m:.0f} mm behind"
