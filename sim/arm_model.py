@@ -91,7 +91,11 @@ def add_arm(plant: MultibodyPlant, model: ArmModel | None = None) -> ModelInstan
                 raise ConfigError(f"{key} names {name!r}, the URDF has none; {nearest(name, known)}")
     base = plant.GetFrameByName(model.base_link, instance)
     for name, joint in joints.items():
-        if joint.child_body().name() == model.base_link:  # the URDF fixes it to `world`
+        if joint.child_body().name() == model.base_link:
+            if (parent := joint.parent_body()) != plant.world_body():
+                raise ConfigError(
+                    f"base_link is {model.base_link!r}, which hangs on {parent.name()!r}; name the root"
+                )
             plant.RemoveJoint(joint)
         elif joint.num_positions() and name not in model.joints:
             _weld(plant, joint)

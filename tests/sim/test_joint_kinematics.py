@@ -228,6 +228,7 @@ def test_a_station_without_an_arm_or_with_a_lag_takes_no_joints(overrides):
     [
         ({"urdf": "nowhere.urdf"}, "urdf is 'nowhere.urdf', which cannot be used"),
         ({"base_link": "fot"}, "base_link names 'fot', the URDF has none; did you mean `foot`"),
+        ({"base_link": "pan"}, "base_link is 'pan', which hangs on 'foot'; name the root"),
         ({"tool_link": "wrist_4"}, "tool_link names 'wrist_4', the URDF has none; did you mean `wrist_"),
         (
             {"joints": (*JOINTS[:5], "wrist3")},
