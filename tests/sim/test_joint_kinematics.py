@@ -122,6 +122,8 @@ def test_a_strangers_forward_kinematics_is_the_product_of_its_frames(stranger: A
 def test_a_stranger_follows_a_circle_upright_at_its_height(stranger: ArmKinematics):
     stranger.check_reach()
     centre = np.array(BASE_XYZ[:2]) + 0.45 * np.array([np.cos(0.9), np.sin(0.9)])
+    points = np.array([centre, BASE_XYZ[:2], [0.0, 0.5]])
+    np.testing.assert_array_equal(stranger.reach.contains(points), [True, False, False])
     angle = np.linspace(0, 2 * np.pi, 400)
     circle = centre + 0.08 * np.stack([np.cos(angle), np.sin(angle)], axis=1)
     start = stranger.solve(circle[0])
