@@ -7,7 +7,8 @@ from pydrake.multibody.plant import MultibodyPlant
 from pydrake.multibody.tree import PdControllerGains
 from pydrake.systems.framework import Context
 
-from sim.arm_kinematics import ArmKinematics, add_arm
+from sim.arm_kinematics import ArmKinematics
+from sim.arm_model import add_arm
 from sim.bodies import add_rod
 from sim.cameras import X_TF
 from sim.scenario import Arm, Scenario
@@ -55,6 +56,11 @@ class ArmTool:
         joint_velocity, self.limited = self.kinematics.velocity(self._commanded, xy, self._period_s)
         self._commanded = self._commanded + joint_velocity * self._period_s
         self._command(context, joint_velocity)
+
+    def follow_joints(self, context: Context, positions: Array, velocities: Array) -> None:
+        """Command the joints themselves: (7,) [rad] and [rad/s], for the end of this update."""
+        self._commanded, self.limited = positions, ""
+        self._command(context, velocities)
 
     def xy(self, context: Context) -> Array:
         """Return the measured tip (2,) [m]."""

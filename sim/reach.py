@@ -23,6 +23,8 @@ class Reach:
 
     inner_m: float
     outer_m: float
+    centre: tuple[float, float] = (0.0, 0.0)
+    """Where the base's axis is in the world [m]."""
 
     @classmethod
     def of(cls, tip_height_m: float) -> Reach:
@@ -35,12 +37,14 @@ class Reach:
 
     def contains(self, xy: Array) -> NDArray[np.bool_]:
         """Return whether each point (..., 2) [m] is in the ring."""
-        radius = np.linalg.norm(xy, axis=-1)
+        radius = np.linalg.norm(xy - np.asarray(self.centre), axis=-1)
         return np.asarray((radius >= self.inner_m) & (radius <= self.outer_m))
 
     def nearest(self, xy: Array) -> Array:
         """Return the point (2,) of the ring closest to `xy` (2,) [m]."""
-        radius = float(np.hypot(*xy))
+        centre = np.asarray(self.centre)
+        offset = np.asarray(xy, dtype=float) - centre
+        radius = float(np.hypot(*offset))
         if radius < 1e-9:
-            return np.array([self.inner_m, 0.0])
-        return np.asarray(xy, dtype=float) * (np.clip(radius, self.inner_m, self.outer_m) / radius)
+            return centre + [self.inner_m, 0.0]
+        return centre + offset * (np.clip(radius, self.inner_m, self.outer_m) / radius)

@@ -74,16 +74,22 @@ class Pusher(StrictModel):
 Vec7 = tuple[float, float, float, float, float, float, float]
 
 
-class Arm(StrictModel):
-    """An arm of seven joints, base at the world's origin, that carries the pusher's rod (docs/arm.md)."""
+class Posture(StrictModel):
+    """What an arm does with the freedoms that the tip leaves it."""
 
-    nominal: Vec7 = (0.6202, 1.0135, -0.5873, -1.4182, 0.6449, 0.8986, -0.1536)
+    nominal: tuple[float, ...] = (0.6202, 1.0135, -0.5873, -1.4182, 0.6449, 0.8986, -0.1536)
     """Posture [rad] from which inverse kinematics starts and to which it returns where the task leaves it
     free. The reference's, with joint 7 half a turn on: so the camera heads as on the floating pusher."""
     centring_per_s: float = Field(default=1.0, ge=0)
     """Rate at which joints return to `nominal` as far as the tip is not moved by it."""
     heading_per_s: float = Field(default=5.0, ge=0)
-    """Rate at which joint 7 turns the wrist camera back to its heading, within its limits."""
+    """Rate at which the last joint turns the wrist camera back to its heading, within its limits."""
+
+
+class Arm(Posture):
+    """An arm of seven joints, base at the world's origin, that carries the pusher's rod (docs/arm.md)."""
+
+    nominal: Vec7 = (0.6202, 1.0135, -0.5873, -1.4182, 0.6449, 0.8986, -0.1536)
     update_s: float = Field(default=0.005, gt=0)
     """Period of the joint commands and of the joint states (200 Hz)."""
     stiffness_nm_rad: float = Field(default=4000.0, gt=0)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -137,20 +137,50 @@ class Station:
         self.joint_samples = tuple(samples)
         self._target = goal.copy()
 
+    def advance_joints(self, commands: Sequence[tuple[Array, Array]]) -> None:
+        """Simulate one control period in which the arm's joints, not its tip, are commanded.
+
+        Args:
+            commands: for each of the tool's updates, positions and velocities (n,) at its end, in the order
+                of `joint_names`.
+
+        Raises:
+            ConfigError: there is no arm, or its setpoints are to be late, which is for positions of the tip.
+        """
+        if not isinstance(self._tool, ArmTool) or self.scenario.actuation.lag_s:
+            raise ConfigError(
+                f"joints cannot be commanded in scenario {self.scenario.name!r}: it needs an `arm:` and "
+                f"actuation.lag_s 0, which is {self.scenario.actuation.lag_s}; try pushing_arm"
+            )
+        assert len(commands) == self._tool.updates_per_period
+        samples = []
+        for k, (positions, velocities) in enumerate(commands, start=1):
+            self._tool.follow_joints(self._context, positions, velocities)
+            samples.append(self._simulate_update(k))
+        self._steps += 1
+        self.joint_samples = tuple(samples)
+        self._target = self._setpoint = self.tool_xy()
+
     def _advance_one(self, setpoint: Array) -> list[JointSample]:
         """Simulate one control period: the tool follows in as many updates as it takes in that time."""
-        updates, period = self._tool.updates_per_period, self.scenario.control_period_s
+        updates = self._tool.updates_per_period
         before, after, velocity = self._setpoint, setpoint[:2], setpoint[2:]
         samples = []
         for k in range(1, updates + 1):
             xy = after if k == updates else before + (after - before) * (k / updates)
             self._tool.follow(self._context, xy, velocity)
-            steps = self._steps + 1 if k == updates else self._steps + k / updates
-            self._simulator.AdvanceTo(steps * period)
-            samples.append(JointSample(steps * period, self.joint_positions(), self.joint_velocities()))
+            samples.append(self._simulate_update(k))
         self._steps += 1
         self._setpoint = after
         return samples
+
+    def _simulate_update(self, k: int) -> JointSample:
+        """Simulate to the end of the tool's update `k`, counted from 1 in each control period."""
+        updates = self._tool.updates_per_period
+        steps = self._steps + 1 if k == updates else self._steps + k / updates
+        time_s = steps * self.scenario.control_period_s
+        self._simulator.AdvanceTo(time_s)
+        return JointSample(time_s, self.joint_positions(), self.joint_velocities())
 
     @property
     def time_s(self) -> float:

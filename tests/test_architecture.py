@@ -83,7 +83,8 @@ ROOMS = (
         {"numpy", "rclpy", "ament_index_python", "ambient_policy", "ambient_policy_ros"}
         | MESSAGES
         | CONFIG_AND_TERMINAL,
-        {"twin*.py": {"sim"}, "realsense.py": {"pyrealsense2"}},
+        # The twin is simulated; the joint node's kinematics is Drake's, and Drake is at home in sim alone.
+        {"twin*.py": {"sim"}, "joint_node.py": {"sim"}, "realsense.py": {"pyrealsense2"}},
     ),
     # These run under ROS 2's own launch, which need not be the Python that has the core.
     Room("launch", {"launch", "launch_ros", "launch_yaml", "ament_index_python"}),
@@ -220,6 +221,7 @@ def test_tracked_files_name_no_machine_and_no_registry(root: Path) -> None:
         ("sim/rollout.py", "from ambient_policy_ros import convert", "imports ambient_policy_ros"),
         (f"{ROS_NODES}/policy_node.py", "import sim.station", "imports sim"),
         (f"{ROS_NODES}/twin_node.py", "import pydrake.all", "imports pydrake"),
+        (f"{ROS_NODES}/joint_node.py", "import pydrake.math", "imports pydrake"),
     ],
 )
 def test_a_planted_wrong_import_is_found(tmp_path: Path, where: str, text: str, complaint: str) -> None:

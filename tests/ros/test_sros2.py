@@ -49,13 +49,16 @@ def created(robot: Robot, node: str) -> Graph:
     return publish, subscribe, serve
 
 
-@pytest.mark.parametrize("node", ["policy", "servo", "watchdog", "overhead_camera"])
+@pytest.mark.parametrize("node", ["policy", "servo", "joints", "watchdog", "overhead_camera"])
 def test_a_node_needs_what_it_is_allowed(tmp_path: Path, start_node: Start, robot: Robot, node: str) -> None:
     kind, parameters = node, {}
     if node == "policy":
         parameters = {"bundle": make_bundle(tmp_path / "bundle", cameras=("overhead", "wrist")).folder}
     elif node == "servo":
         parameters = {**SERVO, "deadman_timeout_s": 0.5, "watchdog_timeout_s": 0.5}
+    elif node == "joints":
+        pytest.importorskip("pydrake")
+        kind = "joint"
     elif node == "overhead_camera":
         pytest.importorskip("pyrealsense2")
         kind, parameters = "camera", {"camera": "overhead", "source": "pattern"}
@@ -68,7 +71,11 @@ def test_a_node_needs_what_it_is_allowed(tmp_path: Path, start_node: Start, robo
 
 
 def test_every_node_of_the_job_has_its_enclave(root: Path, tmp_path: Path) -> None:
-    job = describe(root / "launch/pushing.launch.yaml", {"robot": "none", "cameras": "realsense"}, tmp_path)
+    job = describe(
+        root / "launch/pushing.launch.yaml",
+        {"robot": "none", "interface": "joints", "cameras": "realsense"},
+        tmp_path,
+    )
     for process in job:
         assert process.command[process.command.index("--enclave") + 1] == f"/ambient_policy/{process.name}"
         assert allowed(process.name)

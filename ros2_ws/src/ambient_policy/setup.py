@@ -25,6 +25,7 @@ setup(
     entry_points={
         "console_scripts": [
             "camera_node = ambient_policy_ros.camera_node:main",
+            "joint_node = ambient_policy_ros.joint_node:main",
             "policy_node = ambient_policy_ros.policy_node:main",
             "servo_node = ambient_policy_ros.servo_node:main",
             "twin_node = ambient_policy_ros.twin_node:main",

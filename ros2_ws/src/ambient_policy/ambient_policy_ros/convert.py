@@ -17,11 +17,17 @@ from nav_msgs.msg import Path
 from numpy.typing import NDArray
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import CameraInfo, Image, JointState
-from trajectory_msgs.msg import MultiDOFJointTrajectory, MultiDOFJointTrajectoryPoint
+from trajectory_msgs.msg import (
+    JointTrajectory,
+    JointTrajectoryPoint,
+    MultiDOFJointTrajectory,
+    MultiDOFJointTrajectoryPoint,
+)
 
 from ambient_policy.chunks import Chunk
 from ambient_policy.episodes import CameraModel
 from ambient_policy.errors import AmbientPolicyError
+from ambient_policy.joint_command import JointCommand
 
 Array = NDArray[np.float64]
 
@@ -137,13 +143,18 @@ def pose_msg(xy: Array, time_s: float, frame_id: str, z_m: float = 0.0) -> PoseS
     return msg
 
 
+def position_xy(msg: PoseStamped) -> Array:
+    """Return the position (2,) [m] of a pose, whatever it holds; `pose_xy` for one that must be finite."""
+    return np.array([msg.pose.position.x, msg.pose.position.y])
+
+
 def pose_xy(msg: PoseStamped) -> Array:
     """Return the position (2,) [m] of a pose.
 
     Raises:
         MessageError: a coordinate is not finite.
     """
-    xy = np.array([msg.pose.position.x, msg.pose.position.y])
+    xy = position_xy(msg)
     if not np.isfinite(xy).all():
         raise MessageError(f"tool pose is ({xy[0]}, {xy[1]}) m, needs finite numbers")
     return xy
@@ -155,6 +166,52 @@ def joint_state_msg(names: list[str], positions: Array, velocities: Array, time_
     msg.header.stamp = stamp(time_s)
     msg.position, msg.velocity = positions.tolist(), velocities.tolist()
     return msg
+
+
+def joint_trajectory_msg(command: JointCommand, names: Sequence[str], *, stamped: bool) -> JointTrajectory:
+    """Make a trajectory of two points: where the joints are due, and where they come to rest.
+
+    A joint_trajectory_controller refuses a trajectory that does not end at rest, unless told otherwise.
+
+    Args:
+        stamped: whether it starts at the target's time; False leaves the stamp 0, which means on arrival.
+    """
+    msg = JointTrajectory(joint_names=list(names))
+    if stamped:
+        msg.header.stamp = stamp(command.start_s)
+    lead_s = command.due_s - command.start_s
+    for positions, velocities, from_start_s in (
+        (command.positions, command.velocities, lead_s),
+        (command.rest, np.zeros_like(command.rest), lead_s + command.brake_s),
+    ):
+        point = JointTrajectoryPoint(positions=positions.tolist(), velocities=velocities.tolist())
+        point.time_from_start = duration(from_start_s)
+        msg.points.append(point)
+    return msg
+
+
+def joint_command(msg: JointTrajectory, names: Sequence[str]) -> JointCommand:
+    """Return the command of such a trajectory, for `names` in this order.
+
+    Raises:
+        MessageError: no stamp, other joints or points, times that do not increase, or numbers not finite.
+    """
+    if sorted(msg.joint_names) != sorted(names) or len(msg.points) != 2 or not nanoseconds(msg.header.stamp):
+        raise MessageError(
+            f"trajectory has a stamp of {seconds(msg.header.stamp):.3f} s and {len(msg.points)} points for "
+            f"{list(msg.joint_names)}, needs a stamp (`stamped: true`) and two points for {list(names)}"
+        )
+    order = [msg.joint_names.index(name) for name in names]
+    rows = [row for point in msg.points for row in (point.positions, point.velocities)]
+    due_s, end_s = (seconds(point.time_from_start) for point in msg.points)
+    if any(len(row) != len(names) for row in rows) or not np.isfinite(rows).all() or not 0 < due_s < end_s:
+        raise MessageError(
+            f"trajectory's points at {due_s} and {end_s} s have {[len(row) for row in rows]} numbers, need "
+            f"{len(names)} finite positions and velocities each, and times that increase from 0"
+        )
+    start_s = seconds(msg.header.stamp)
+    positions, velocities = (np.asarray(row)[order] for row in rows[:2])
+    return JointCommand(start_s, start_s + due_s, positions, velocities, end_s - due_s)
 
 
 def chunk_msg(chunk: Chunk, frame_id: str) -> MultiDOFJointTrajectory:

@@ -18,16 +18,19 @@ from rclpy.qos import QoSProfile
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import CameraInfo, Image, JointState
 from std_msgs.msg import Bool
+from trajectory_msgs.msg import JointTrajectory
 
 from ambient_policy.episodes import CameraModel
+from ambient_policy.joint_command import JointCommand
 from ambient_policy.reasons import without_numbers
 from ambient_policy_ros import convert, qos
-from ambient_policy_ros.fault_plan import CLOCK, JOINTS, POSE, TARGET, image_channel, info_channel
+from ambient_policy_ros.fault_plan import CLOCK, JOINTS, NODES, POSE, TARGET, image_channel, info_channel
 from ambient_policy_ros.twin_faults import TwinFaults
 
 Array = NDArray[np.float64]
 
 FRAME = "world"
+TRAJECTORY = "joint_trajectory_controller/joint_trajectory"
 
 
 @dataclass
@@ -35,11 +38,11 @@ class Inbox:
     """What the nodes have said, newest last."""
 
     answered_ns: int | None = None
-    """Stamp of the newest target that the servo has sent."""
-    target: tuple[int, Array] | None = None
-    """Stamp [ns] and position of the newest target that has reached the robot."""
+    """Stamp of the newest target that the servo, or of the newest trajectory that the joint node has sent."""
+    target: tuple[int, Array | JointCommand] | None = None
+    """Stamp [ns] and position, or joints, of the newest target that has reached the robot."""
     refused: int = 0
-    """Targets that the robot did not take, because they are not finite."""
+    """Targets that the robot did not take, such as those that are not finite."""
     frames: dict[int, dict[str, str]] = field(default_factory=dict)
     """policy/status of each processed frame, by its stamp [ns]."""
     chunks: dict[int, float] = field(default_factory=dict)
@@ -67,6 +70,7 @@ class TwinLink:
         on_take_over: called with (chunk stamp, target stamp) [ns] when the servo starts to follow a chunk.
         faults: what goes wrong on the way, or None.
         joint_names: of the tool's joints, in the order of the samples given to `queue_joints`.
+        joints: be a robot that takes trajectories of its joints and tells their state alone: no tool/pose.
     """
 
     def __init__(
@@ -76,14 +80,20 @@ class TwinLink:
         on_take_over: Callable[[int, int], None],
         faults: TwinFaults | None = None,
         joint_names: Sequence[str] = ("tool_x", "tool_y"),
+        *,
+        joints: bool = False,
     ) -> None:
         self.inbox = Inbox()
+        self.nodes = (*NODES, "joints") if joints else NODES
+        """Whose answers to policy/enable are waited for."""
+        self.mover, self.command_topic = ("joints", TRAJECTORY) if joints else ("servo", TARGET)
+        """Who commands the robot, and where."""
         self.faults = faults
         self._node, self._cameras, self._on_take_over = node, cameras, on_take_over
         self._executor = SingleThreadedExecutor()
         self._executor.add_node(node)
         self._clock = self._out(Clock, CLOCK, qos.CLOCK)
-        self._pose = self._out(PoseStamped, POSE, qos.STATE)
+        self._pose = None if joints else self._out(PoseStamped, POSE, qos.STATE)
         self._joints = self._out(JointState, JOINTS, qos.STATE)
         self._joint_names = list(joint_names)
         self._joint_queue: deque[tuple[int, Array, Array]] = deque()
@@ -98,7 +108,11 @@ class TwinLink:
         self._arrive: Callable[[PoseStamped], object] = self._take_target
         if faults is not None:
             self._arrive = faults.channel(TARGET, self._take_target)
-        node.create_subscription(PoseStamped, TARGET, self._on_target, qos.STATE)
+        if joints:
+            node.create_subscription(JointTrajectory, TRAJECTORY, self._on_trajectory, qos.STATE)
+            node.create_subscription(DiagnosticArray, "joints/status", self._on_joints, qos.STATUS)
+        else:
+            node.create_subscription(PoseStamped, TARGET, self._on_target, qos.STATE)
         node.create_subscription(DiagnosticArray, "policy/status", self._on_policy, qos.STATUS)
         node.create_subscription(DiagnosticArray, "servo/status", self._on_servo, qos.STATUS)
         self._enable = node.create_publisher(Bool, "policy/enable", qos.ENABLE)  # last: see qos.ENABLE
@@ -120,7 +134,8 @@ class TwinLink:
             true &= not self.faults.deliver(CLOCK)
         if on_clock is not None:
             on_clock(true)
-        true &= self._pose(convert.pose_msg(tool_xy, time_s, FRAME))
+        if self._pose is not None:
+            true &= self._pose(convert.pose_msg(tool_xy, time_s, FRAME))
         self.publish_joints(round(time_s * 1e9))
         if self.faults is not None:
             true &= not self.faults.deliver(POSE)
@@ -183,7 +198,7 @@ class TwinLink:
 
     def rivals(self) -> list[str]:
         """Return the topics on which more than one node answers, as when an earlier launch still runs."""
-        topics = ("tool/target", "policy/status", "servo/status")
+        topics = (self.command_topic, "tool/target", "policy/status", "servo/status")
         return [topic for topic in topics if self._node.count_publishers(topic) > 1]
 
     def drain(self, until_s: float) -> None:
@@ -234,6 +249,24 @@ class TwinLink:
             self.inbox.target = (convert.nanoseconds(msg.header.stamp), convert.pose_xy(msg))
         except convert.MessageError:
             self.inbox.refused += 1
+
+    def _on_trajectory(self, msg: JointTrajectory) -> None:
+        self.inbox.messages += 1
+        self.inbox.answered_ns = convert.nanoseconds(msg.header.stamp)
+        self.inbox.heard_s["joints"] = time.monotonic()
+        try:
+            command = convert.joint_command(msg, self._joint_names)
+        except convert.MessageError as error:
+            self.inbox.refused += 1
+            self._node.get_logger().warning(str(error), once=True)
+        else:
+            self.inbox.target = (self.inbox.answered_ns, command)
+
+    def _on_joints(self, msg: DiagnosticArray) -> None:
+        self.inbox.messages += 1
+        values = convert.status_values(msg)
+        if values.get("event") == "enable":
+            self._on_enabled("joints", values)
 
     def _on_policy(self, msg: DiagnosticArray) -> None:
         self.inbox.messages += 1

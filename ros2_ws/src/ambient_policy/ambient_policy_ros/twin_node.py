@@ -1,4 +1,4 @@
-"""Twin node: stands for the robot; publishes what it publishes, takes tool/target, runs and scores trials.
+"""Twin node: stands for the robot; publishes and takes what it does, runs and scores trials.
 
 It owns the simulated station and ROS time (/clock), all in one thread. Everything of a run goes into one
 folder: trials.jsonl, latency.jsonl, run.json, stills/, a film, report.html; under a fault plan, faults.json.
@@ -19,6 +19,7 @@ from rclpy.node import Node
 from rich.console import Console
 
 from ambient_policy.config import StrictModel
+from ambient_policy.errors import ConfigError
 from ambient_policy.provenance import commit
 from ambient_policy_ros import node_main
 from ambient_policy_ros.fault_plan import load_plan
@@ -56,6 +57,9 @@ class TwinParameters(StrictModel):
     """Start of the first trial; each further one takes the next seed. Demonstrations use seeds from 0."""
     mode: Literal["lockstep", "realtime"] = "lockstep"
     """Whether to wait for every answer, or never."""
+    interface: Literal["pose", "joints"] = "pose"
+    """What it takes: targets of the tool, or trajectories of its joints (a scenario with an arm), as a robot
+    does that has only a joint_trajectory_controller. No tool/pose then: it is the joint node's work."""
     output: str = ""
     """Folder of the run; by default a new one under runs/."""
     faults: str = ""
@@ -65,7 +69,7 @@ class TwinParameters(StrictModel):
     video: bool = True
     """Whether to film the trials."""
     startup_s: float = Field(default=120.0, gt=0)
-    """How long policy and servo may take to load and to answer for the first time (wall time)."""
+    """How long the other nodes may take to load and to answer for the first time (wall time)."""
     silence_s: float = Field(default=10.0, gt=0)
     """A node that has not answered for this long (wall time) later on is taken for dead. With ten times more
     work than cores, answers were seen to take a second."""
@@ -86,6 +90,12 @@ def run_trials(node: TwinNode) -> int:
     """Run all trials, then write the report; also after an interrupt, for the trials that have ended."""
     config = node.config
     scenario = load_scenario(config.scenario)
+    joints = config.interface == "joints"
+    if joints and config.faults:
+        raise ConfigError(
+            f"faults is {config.faults!r} and interface is joints: fault plans speak of tool/pose and "
+            "tool/target, which this twin has not; take interface: pose"
+        )
     faults = TwinFaults(load_plan(config.faults), scenario.cameras) if config.faults else None
     began = datetime.datetime.now()
     folder = fresh_folder(Path(config.output or f"runs/{scenario.name}-{began:%Y%m%d-%H%M%S}"))
@@ -94,7 +104,7 @@ def run_trials(node: TwinNode) -> int:
         print(f"live view: open {url} in a browser", flush=True)
     station = Station(scenario, meshcat=meshcat, extra_cameras={FILM: FILM_CAMERA})
     book = LatencyBook(folder / "latency.jsonl")
-    link = TwinLink(node, station.cameras, book.taken_over, faults, station.joint_names)
+    link = TwinLink(node, station.cameras, book.taken_over, faults, station.joint_names, joints=joints)
     pace = (LockStep if config.mode == "lockstep" else RealTime)(
         link, book, config.silence_s, config.startup_s
     )
@@ -130,6 +140,7 @@ def run_trials(node: TwinNode) -> int:
             "trials": ended,
             "trials_wanted": config.trials,
             "mode": config.mode,
+            "interface": config.interface,
             "first_seed": config.seed,
             "scenario_file": config.scenario,
             "provider": link.inbox.facts.get("provider", "unknown"),

@@ -1,10 +1,11 @@
 """How the twin keeps time: waiting for every answer (lock-step), or by the wall clock (real time).
 
 In lock-step the twin owns time. A tick of 10 ms: publish the tool's pose and /clock, wait for the target of
-that very time, apply it. Every tenth tick, after the target: publish the images, wait until the policy has
-dealt with them and, if a chunk came of it, until the servo has it. So each answer is to a known question,
-nothing depends on the speed of the machine, and a trial repeats. As on a robot, the images of an instant
-cannot change the target of that instant.
+that very time, apply it. (Or publish the joints, and wait for the joint node's trajectory of that time: the
+servo has then answered in between.) Every tenth tick, after the target: publish the images, wait until the
+policy has dealt with them and, if a chunk came of it, until the servo has it. So each answer is to a known
+question, nothing depends on the speed of the machine, and a trial repeats. As on a robot, the images of an
+instant cannot change the target of that instant.
 
 Where faults keep messages back or change them, the twin cannot know which answer is due. It then calls the
 roll instead: the answer to that says that a node has dealt with all that has reached it. Nobody waits for a
@@ -22,13 +23,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ambient_policy.errors import TrialError
+from ambient_policy.joint_command import JointCommand
 from ambient_policy_ros.fault_plan import NODES
 from ambient_policy_ros.latency import LatencyBook, stage_times
 from ambient_policy_ros.twin_link import TwinLink
 
 Array = NDArray[np.float64]
-Target = tuple[int, Array]
-"""Stamp [ns] and position (2,) world [m]."""
+Target = tuple[int, Array | JointCommand]
+"""Stamp [ns] and position (2,) world [m], or the joints of an arm."""
 Images = Mapping[str, NDArray[np.uint8]]
 
 PATIENCE_S = 1.0
@@ -81,8 +83,8 @@ class LockStep(Pace):
                 self._welcome(node)
         on_clock = None if faults is None else self._settle_clock
         self._true = self._link.publish_state(stamp_ns / 1e9, tool_xy, tool_velocity, on_clock)
-        what = f"tool/target for the pose of {stamp_ns / 1e9:.2f} s"
-        self._answer("servo", what, lambda: inbox.answered_ns == stamp_ns, self._true)
+        what = f"{self._link.command_topic} for the state of {stamp_ns / 1e9:.2f} s"
+        self._answer(self._link.mover, what, lambda: inbox.answered_ns == stamp_ns, self._true)
         if faults is not None:
             self._link.deliver_targets()
             if self._link.deliver_images() or not self._true:
@@ -171,7 +173,7 @@ class RealTime(Pace):
         self._start_ns = None
         self._done.clear()
         now_s = time.monotonic()
-        self._link.inbox.heard_s.update(servo=now_s, policy=now_s)
+        self._link.inbox.heard_s.update({self._link.mover: now_s, "policy": now_s})
 
     def target(self, stamp_ns: int, tool_xy: Array, tool_velocity: Array) -> Target | None:
         """Wait until this tick is due, publish the state, and return the newest target."""
@@ -196,7 +198,7 @@ class RealTime(Pace):
             self._link.deliver_targets()
             self._link.deliver_images()
             return inbox.target  # silence may be part of the plan; the end of the trial asks who is there
-        for name, topic in (("servo", "tool/target"), ("policy", "policy/status")):
+        for name, topic in ((self._link.mover, self._link.command_topic), ("policy", "policy/status")):
             if now_s - inbox.heard_s[name] > self._silence_s:
                 raise _silent(name, topic, now_s - inbox.heard_s[name])
         return inbox.target

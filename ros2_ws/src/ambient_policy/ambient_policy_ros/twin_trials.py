@@ -12,9 +12,9 @@ import rclpy
 from rclpy.executors import ExternalShutdownException
 
 from ambient_policy.errors import TrialError
+from ambient_policy.joint_command import JointCommand
 from ambient_policy.provenance import commit
 from ambient_policy.trials import Trial
-from ambient_policy_ros.fault_plan import NODES
 from ambient_policy_ros.fault_record import MotionLog
 from ambient_policy_ros.latency import LatencyBook
 from ambient_policy_ros.twin_link import TwinLink
@@ -111,7 +111,7 @@ class TrialRunner:
         """Tell the nodes, and wait until each has said that it is so."""
         wanted = "active" if value else "inactive"
         answers, faults = self._link.inbox.enabled, self._link.faults
-        nodes = [node for node in NODES if faults is None or node not in faults.away]
+        nodes = [node for node in self._link.nodes if faults is None or node not in faults.away]
         answers.clear()
         said, began_s = 0, time.monotonic()
         while waiting := [node for node in nodes if answers.get(node) != wanted]:
@@ -146,7 +146,7 @@ class TrialRunner:
 
     def _to_the_end(self, monitor: OutcomeMonitor, label: str) -> None:
         station, period_s = self._station, self._scenario.control_period_s
-        command = station.tool_xy()
+        command: np.ndarray | JointCommand = station.tool_xy()
         tick, began_s = 0, time.monotonic()
         report_s = began_s + PROGRESS_S
         while not monitor.finished:
@@ -158,9 +158,9 @@ class TrialRunner:
             if target is not None:
                 self._book.applied(target[0], time.monotonic())
                 command = target[1]
-            if self._link.faults is not None:
+            if self._link.faults is not None and not isinstance(command, JointCommand):
                 self.motion.add(tick * period_s, station.tool_xy(), station.tool_velocity(), command)
-            station.advance(command)
+            self._advance(command)
             self._queue_joints()
             tick += 1
             self._stamp_ns += self._period_ns
@@ -172,6 +172,15 @@ class TrialRunner:
             if (now_s := time.monotonic()) >= report_s:
                 report_s = now_s + PROGRESS_S
                 self._say(monitor, label, tick * period_s, now_s - began_s)
+
+    def _advance(self, command: np.ndarray | JointCommand) -> None:
+        """Simulate the period that begins at this tick, as a robot with either kind of controller."""
+        if not isinstance(command, JointCommand):
+            self._station.advance(command)
+            return
+        updates = round(self._scenario.control_period_s / self._station.joint_period_s)
+        step_s, now_s = self._station.joint_period_s, self._stamp_ns / 1e9
+        self._station.advance_joints([command.at(now_s + k * step_s) for k in range(1, updates + 1)])
 
     def _queue_joints(self) -> None:
         """Hand over the joints of the period that begins at this tick; an arm has several in it."""
