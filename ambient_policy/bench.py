@@ -232,5 +232,6 @@ def facts(bundle: Bundle, policy: Policy) -> str:
     return (
         f"{bundle.folder.name}: runs on {policy.provider}, {size_mb:.1f} MB, a frame every {budget_ms:.0f} "
         f"ms, a chunk every {spec.action.execute_steps} frames; graphs within {parity:.1g} of the trained "
-        f"network{memory}; {spec.weights}{quantised_note(spec)}"
+        f"network{' before they were converted' if spec.quantised else ''}{memory}; weights {spec.weights}"
+        f"{quantised_note(spec)}"
     )

@@ -12,6 +12,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from ambient_policy.bench import main
 from ambient_policy.gemm_floor import products_of
+from ambient_policy.quantise import quantise
 from tests.helpers_bundle import make_bundle, make_manifest
 
 ort = pytest.importorskip("onnxruntime")
@@ -76,6 +77,19 @@ def test_bench_times_every_stage_of_every_bundle(tmp_path, capsys):
     said = capsys.readouterr().out
     assert "runs on cpu" in said
     assert "Next: ambient-policy launch pushing" in said
+
+
+def test_an_int8_bundle_is_timed_without_a_floor_for_its_sampler(tmp_path, capsys):
+    """The float products that are left in its graph are no floor of it."""
+    quantise(make_bundle(tmp_path / "plain", features_gain=0.1), tmp_path / "int8")
+    out = tmp_path / "bench.json"
+    assert main([str(tmp_path / "plain"), str(tmp_path / "int8"), "--calls", "20", "-o", str(out)]) == 0
+    found = json.loads(out.read_text())
+    assert found["weights"] == {"plain": "float32", "int8": "int8"}
+    floors = {row["bundle"]: row["floor_ms"] for row in found["stages"] if row["stage"].startswith("sample")}
+    assert floors["plain"] > 0
+    assert floors["int8"] is None
+    assert "int8 samplers, made from bundle" in " ".join(capsys.readouterr().out.split())
 
 
 def test_a_provider_that_is_not_there_is_refused(tmp_path):
