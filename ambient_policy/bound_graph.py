@@ -33,8 +33,9 @@ class BoundGraph:
         device: str = "cuda",
     ) -> None:
         self._session, self._binding = session, session.io_binding()
-        self._inputs = {k: ort.OrtValue.ortvalue_from_numpy(v, device, 0) for k, v in feed.items()}
-        self._output = ort.OrtValue.ortvalue_from_shape_and_type(shape, np.float32, device, 0)
+        make = ort.OrtValue.ortvalue_from_shape_and_type  # memory of its own, never that of an array
+        self._inputs = {k: make(v.shape, v.dtype, device, 0) for k, v in feed.items()}
+        self._output = make(shape, np.float32, device, 0)
         for name, value in self._inputs.items():
             self._binding.bind_ortvalue_input(name, value)
         self._binding.bind_ortvalue_output(output, self._output)
@@ -44,4 +45,4 @@ class BoundGraph:
         for name, value in self._inputs.items():
             value.update_inplace(feed[name])
         self._session.run_with_iobinding(self._binding)
-        return np.array(self._output.numpy())
+        return self._output.numpy().copy()

@@ -57,8 +57,8 @@ class Policy:
         if self.manifest.quantised is not None:
             if provider not in ("cpu", "auto"):
                 raise ProviderError(
-                    f"policy {self.manifest.name!r} has {self.manifest.weights} weights, which are for a "
-                    f"CPU; provider is {provider!r}. Ask for `cpu`, or take the float32 bundle it was made from"
+                    f"policy {self.manifest.name!r} has {self.manifest.weights} weights, for a CPU only; "
+                    f"provider is {provider!r}. Ask for `cpu`, or take the float32 bundle it was made from"
                 )
             wanted = ("cpu",)
         if prefix and not self.manifest.sampler.prefix:

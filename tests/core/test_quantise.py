@@ -36,7 +36,7 @@ def small(shipped: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_the_shipped_policy_in_int8_says_nearly_the_same(shipped: Path, small: Path) -> None:
-    """Chunks go 60 mm (rms); on other inputs than the command's they stay within 2 mm (rms) of the original."""
+    """Chunks go 60 mm (rms); on inputs of its own they stay within 2 mm (rms) of the original's."""
     before, after = load_bundle(shipped), load_bundle(small)
     a, b = Policy(before), Policy(after)
     spec, rng = before.manifest, np.random.default_rng(7)
