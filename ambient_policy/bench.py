@@ -219,16 +219,19 @@ def table(found: list[Stage], provider: str, args: Args) -> Table:
     return out
 
 
+def resident_mb() -> float:
+    """Return the memory that this process holds, on Linux."""
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
+
+
 def facts(bundle: Bundle, policy: Policy) -> str:
     """Say what else one asks of a bundle before it goes on a robot."""
     spec = bundle.manifest
     budget_ms = 1e3 * spec.action.period_s
     size_mb = sum((bundle.folder / name).stat().st_size for name in spec.files) / 1e6
     parity = max(spec.parity.values(), default=float("nan"))
-    memory = ""
-    if (statm := Path("/proc/self/statm")).exists():
-        pages = int(statm.read_text().split()[1])
-        memory = f"; this process holds {pages * os.sysconf('SC_PAGE_SIZE') / 1e6:.0f} MB"
+    memory = f"; this process holds {resident_mb():.0f} MB" if Path("/proc/self/statm").exists() else ""
     return (
         f"{bundle.folder.name}: runs on {policy.provider}, {size_mb:.1f} MB, a frame every {budget_ms:.0f} "
         f"ms, a chunk every {spec.action.execute_steps} frames; graphs within {parity:.1g} of the trained "

@@ -46,7 +46,7 @@ KNOWN = {
     "export": Known("turn a checkpoint into a policy bundle", ("torch", "onnx", "onnxruntime"), "train,cpu"),
     "evaluate": Known("run a bundle in the twin without ROS", ("pydrake", "onnxruntime"), "sim,cpu"),
     "quantise": Known(
-        "make a bundle with int8 weights, smaller and faster on a CPU", ("onnx", "onnxruntime"), then=" onnx"
+        "make an int8 bundle of a bundle, smaller and faster on a CPU", ("onnx", "onnxruntime"), then=" onnx"
     ),
     "bench": Known("time a bundle on this machine", ("onnxruntime",)),
     "launch": Known(

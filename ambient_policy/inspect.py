@@ -68,9 +68,9 @@ def quantised_note(manifest: Manifest) -> str:
     """Say how far a quantised bundle is from its original; empty for one that is not."""
     if manifest.quantised is None:
         return ""
-    unit = manifest.action.unit
-    apart = ", ".join(f"{k} {d.rms:.1e} {unit} rms" for k, d in manifest.quantised.apart.items())
-    return f" samplers, made from bundle {manifest.quantised.origin[:12]}; {apart} from its chunks"
+    apart = manifest.quantised.apart
+    measured = "" if apart is None else f", its chunks {apart.rms:.1e} {manifest.action.unit} (rms) away"
+    return f" in the sampler, made from bundle {manifest.quantised.origin[:12]}{measured}"
 
 
 def _episode(path: Path, console: Console) -> None:

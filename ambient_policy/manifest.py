@@ -97,8 +97,8 @@ class Quantised(StrictModel):
     """Type of the weights that were converted."""
     origin: _Digest
     """SHA-256 of the manifest of the bundle that it was made from."""
-    apart: dict[_FileName, ChunkDifference] = pydantic.Field(default_factory=dict)
-    """How far the chunks of each converted graph are from the original's."""
+    apart: ChunkDifference | None = None
+    """How far its chunks are from the original's."""
 
 
 class Manifest(StrictModel):
@@ -131,7 +131,7 @@ class Manifest(StrictModel):
 
     @property
     def weights(self) -> str:
-        """Name the type of the samplers' weights."""
+        """Name the type of the sampler's weights."""
         return "float32" if self.quantised is None else self.quantised.weights
 
     def graphs(self) -> dict[str, tuple[dict[str, Tensor], dict[str, Tensor]]]:

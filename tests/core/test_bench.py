@@ -89,7 +89,7 @@ def test_an_int8_bundle_is_timed_without_a_floor_for_its_sampler(tmp_path, capsy
     floors = {row["bundle"]: row["floor_ms"] for row in found["stages"] if row["stage"].startswith("sample")}
     assert floors["plain"] > 0
     assert floors["int8"] is None
-    assert "int8 samplers, made from bundle" in " ".join(capsys.readouterr().out.split())
+    assert "int8 in the sampler, made from bundle" in " ".join(capsys.readouterr().out.split())
 
 
 def test_a_provider_that_is_not_there_is_refused(tmp_path):
