@@ -220,6 +220,7 @@ class TokenConv(nn.Module):
         self.linear = nn.Linear(kernel * inputs, outputs)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Map tokens (B, H, inputs) to (B, H / stride, outputs), zeros beyond both ends."""
         tokens, half = x.shape[1], self.kernel // 2
         padded = nn.functional.pad(x, (0, 0, half, half))
         if self.gathered:
