@@ -55,7 +55,7 @@ def test_every_sample_of_a_batch_is_treated_alone(preset):
 
 
 def test_a_fresh_network_is_not_modulated():
-    """Factors are 1 and shifts 0 whatever is observed, a block of a transformer is the identity: adaLN-Zero."""
+    """Factors are 1 and shifts 0 whatever is observed; a transformer's block is the identity (adaLN-Zero)."""
     nets = {p: make_net(load_config("smoke", (), s), CPU).eval().denoiser for p, s in SMALL.items()}
     x, torch_silu = torch.randn(3, 8, 2), torch.nn.functional.silu
     with torch.no_grad():
