@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 import json
 import os
@@ -19,7 +20,8 @@ from rich.table import Table
 from ambient_policy import provenance
 from ambient_policy.bundle import Bundle, load_bundle
 from ambient_policy.inference import Policy, Provider
-from ambient_policy.statistics import tail
+from ambient_policy.inspect import quantised_note
+from ambient_policy.statistics import Tail, tail
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +37,20 @@ class Args:
     """Of every stage."""
     out: Annotated[Path | None, tyro.conf.arg(aliases=["-o"])] = None
     """A JSON file for the numbers."""
+
+
+Call = Callable[[], Any]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row before it is timed."""
+
+    bundle: str
+    stage: str
+    call: Call
+    floor: Call | None
+    """The same matrix products alone; None where they are not known."""
 
 
 @dataclass(frozen=True)
@@ -61,14 +77,14 @@ def main(argv: list[str]) -> int:
     rows = [row for bundle, policy in zip(bundles, policies, strict=True) for row in stages(bundle, policy)]
     timed = time_stages(rows, args.calls)
     found = [
-        Stage(name, stage, t.p50, t.p99, t.max, floor)
-        for (name, stage, _, floor), t in zip(rows, (tail(times.tolist()) for times in timed), strict=True)
+        Stage(row.bundle, row.stage, t.p50, t.p99, t.max, floor)
+        for row, (t, floor) in zip(rows, timed, strict=True)
     ]
     console.print(table(found, policies[0].provider, args))
     for bundle, policy in zip(bundles, policies, strict=True):
         console.print(facts(bundle, policy), highlight=False)
     if all(row.floor_ms is None for row in found):
-        console.print("No floor: it needs the `onnx` package, and the CPU.")
+        console.print("No floor: it needs the `onnx` package, float32 weights, and the CPU.")
     if args.out is not None:
         document = {
             "schema_name": "ambient_policy.bench",
@@ -77,6 +93,7 @@ def main(argv: list[str]) -> int:
             "provider": policies[0].provider,
             "threads": args.threads,
             "bundles": {bundle.folder.name: bundle.digest for bundle in bundles},
+            "weights": {bundle.folder.name: bundle.manifest.weights for bundle in bundles},
             "stages": [asdict(row) for row in found],
         }
         args.out.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
@@ -91,8 +108,8 @@ def open_policy(bundle: Bundle, args: Args) -> Policy:
     return policy
 
 
-def stages(bundle: Bundle, policy: Policy) -> list[tuple[str, str, Callable[[], Any], float | None]]:
-    """List bundle, stage, call and floor [ms] of all that a decision consists of."""
+def stages(bundle: Bundle, policy: Policy) -> list[Row]:
+    """List all that a decision consists of."""
     spec, rng = bundle.manifest, np.random.default_rng(0)
     images = {
         name: rng.integers(0, 256, (c.height, c.width, 3), dtype=np.uint8) for name, c in spec.cameras.items()
@@ -100,16 +117,16 @@ def stages(bundle: Bundle, policy: Policy) -> list[tuple[str, str, Callable[[], 
     features = np.stack([policy.encode(images)] * spec.obs_steps)
     state = np.tile(np.array(spec.normalizer.state.offset), (spec.obs_steps, 1))
     noise = rng.standard_normal((spec.action.horizon, len(spec.action.names)))
-    floors = {name: floor_ms(bundle.folder / name, policy) for name in spec.graphs()}
+    floors = {name: floor_call(bundle, name, policy) for name in spec.graphs()}
     encode, sample = floors["encoder.onnx"], floors["sampler.onnx"]
     steps = len(spec.sampler.sigmas) - 1
-    found: list[tuple[str, Callable[[], Any], float | None]] = [
+    found: list[tuple[str, Call, Call | None]] = [
         ("encode a frame", lambda: policy.encode(images), encode),
         (f"sample, {steps} steps", lambda: policy.sample(features, state, noise), sample),
         (
             "decide: both",
             lambda: (policy.encode(images), policy.sample(features, state, noise)),
-            None if encode is None or sample is None else encode + sample,
+            None if encode is None or sample is None else lambda: (encode(), sample()),
         ),
     ]
     if spec.sampler.prefix:
@@ -121,29 +138,49 @@ def stages(bundle: Bundle, policy: Policy) -> list[tuple[str, str, Callable[[], 
                 floors["sampler_prefix.onnx"],
             )
         )
-    return [(bundle.folder.name, *row) for row in found]
+    return [Row(bundle.folder.name, *row) for row in found]
 
 
-def time_stages(rows: list[tuple[str, str, Callable[[], Any], float | None]], calls: int) -> list[np.ndarray]:
-    """Time every stage `calls` times in turns [ms]."""
-    times = np.empty((len(rows), calls))
+def time_stages(rows: list[Row], calls: int) -> list[tuple[Tail, float | None]]:
+    """Time every stage and its floor `calls` times in turns; return the tail and the floor's median [ms].
+
+    In turns, because on a shared machine a floor taken a minute later may be higher than what stands on it.
+    """
+    pairs = [(row.call, row.floor) for row in rows]
+    times = np.full((len(rows), 2, calls), np.nan)
     for i in range(calls):
-        for j, (_, _, call, _) in enumerate(rows):
-            began = time.perf_counter()
-            call()
-            times[j, i] = 1e3 * (time.perf_counter() - began)
-    return list(times)
+        for j, pair in enumerate(pairs):
+            for k, call in enumerate(pair):
+                if call is not None:
+                    times[j, k, i] = time_ms(call)
+    floors = [
+        None if row.floor is None else float(np.median(t[1])) for row, t in zip(rows, times, strict=True)
+    ]
+    return [(tail(t[0].tolist()), floor) for t, floor in zip(times, floors, strict=True)]
 
 
-def floor_ms(path: Path, policy: Policy, calls: int = 50) -> float | None:
-    """Return the median time of a graph's matrix products; None without any, without `onnx`, or on a GPU."""
+def time_ms(call: Call) -> float:
+    """Run something once and return how long it took."""
+    began = time.perf_counter()
+    call()
+    return 1e3 * (time.perf_counter() - began)
+
+
+def floor_call(bundle: Bundle, name: str, policy: Policy) -> Call | None:
+    """Return a call of a graph's matrix products alone.
+
+    None without any, without `onnx`, on a GPU, or with int8 weights, whose products take their scales from
+    what lies between them.
+    """
     if policy.provider != "cpu" or importlib.util.find_spec("onnx") is None:
+        return None
+    if bundle.manifest.quantised is not None and name != "encoder.onnx":
         return None
     import onnxruntime
 
     from ambient_policy.gemm_floor import products_of
 
-    model, feed = products_of(path)
+    model, feed = products_of(bundle.folder / name)
     if not model.graph.node:
         return None
     options = onnxruntime.SessionOptions()
@@ -156,12 +193,15 @@ def floor_ms(path: Path, policy: Policy, calls: int = 50) -> float | None:
         binding.bind_cpu_input(name, array)
     for output in session.get_outputs():
         binding.bind_output(output.name)
-    times = []
-    for _ in range(calls + 5):
-        began = time.perf_counter()
-        session.run_with_iobinding(binding)
-        times.append(1e3 * (time.perf_counter() - began))
-    return float(np.median(times[5:]))
+    # The binding does not keep its inputs alive; the call does.
+    call = functools.partial(_run_bound, session, binding, feed)
+    for _ in range(5):
+        call()
+    return call
+
+
+def _run_bound(session: Any, binding: Any, feed: dict[str, np.ndarray]) -> None:
+    session.run_with_iobinding(binding)
 
 
 def table(found: list[Stage], provider: str, args: Args) -> Table:
@@ -179,18 +219,22 @@ def table(found: list[Stage], provider: str, args: Args) -> Table:
     return out
 
 
+def resident_mb() -> float:
+    """Return the memory that this process holds, on Linux."""
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
+
+
 def facts(bundle: Bundle, policy: Policy) -> str:
     """Say what else one asks of a bundle before it goes on a robot."""
     spec = bundle.manifest
     budget_ms = 1e3 * spec.action.period_s
     size_mb = sum((bundle.folder / name).stat().st_size for name in spec.files) / 1e6
     parity = max(spec.parity.values(), default=float("nan"))
-    memory = ""
-    if (statm := Path("/proc/self/statm")).exists():
-        pages = int(statm.read_text().split()[1])
-        memory = f"; this process holds {pages * os.sysconf('SC_PAGE_SIZE') / 1e6:.0f} MB"
+    memory = f"; this process holds {resident_mb():.0f} MB" if Path("/proc/self/statm").exists() else ""
     return (
         f"{bundle.folder.name}: runs on {policy.provider}, {size_mb:.1f} MB, a frame every {budget_ms:.0f} "
         f"ms, a chunk every {spec.action.execute_steps} frames; graphs within {parity:.1g} of the trained "
-        f"network{memory}"
+        f"network{' before they were converted' if spec.quantised else ''}{memory}; weights {spec.weights}"
+        f"{quantised_note(spec)}"
     )

@@ -27,6 +27,7 @@ from ambient_policy.manifest import (
     Manifest,
     Normalizers,
     NormalizerSpec,
+    Quantised,
     SamplerSpec,
     VectorSpec,
 )
@@ -39,6 +40,7 @@ __all__ = [
     "Manifest",
     "NormalizerSpec",
     "Normalizers",
+    "Quantised",
     "SamplerSpec",
     "VectorSpec",
     "load_bundle",

@@ -45,6 +45,9 @@ KNOWN = {
     "sweep": Known("train and evaluate a grid of presets, seeds and settings", ("torch",), "train"),
     "export": Known("turn a checkpoint into a policy bundle", ("torch", "onnx", "onnxruntime"), "train,cpu"),
     "evaluate": Known("run a bundle in the twin without ROS", ("pydrake", "onnxruntime"), "sim,cpu"),
+    "quantise": Known(
+        "make an int8 bundle of a bundle, smaller and faster on a CPU", ("onnx", "onnxruntime"), then=" onnx"
+    ),
     "bench": Known("time a bundle on this machine", ("onnxruntime",)),
     "launch": Known(
         "start the nodes of a job, such as `pushing`",

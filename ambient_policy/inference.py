@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from ambient_policy.bound_graph import BoundGraph
 from ambient_policy.bundle import Bundle
 from ambient_policy.errors import InferenceError, ProviderError
 
@@ -18,6 +19,8 @@ _EXECUTION_PROVIDERS = {
     "cuda": "CUDAExecutionProvider",
     "tensorrt": "TensorrtExecutionProvider",
 }
+# One launch for all kernels of a graph, instead of one for each.
+_CUDA_GRAPHS = {"cuda": {"enable_cuda_graph": "1"}, "tensorrt": {"trt_cuda_graph_enable": "1"}}
 _INSTALL = (
     "install exactly one of `pip install 'ambient-policy[cpu]'`, `'ambient-policy[gpu]'` (CUDA 13) or "
     "`'ambient-policy[gpu-cu12]'` (CUDA 12); they share one folder, so uninstall the other first"
@@ -51,6 +54,13 @@ class Policy:
         self._state_map = self.manifest.normalizer.state.build()
         self._action_map = self.manifest.normalizer.action.build()
         wanted = ("cuda", "cpu") if provider == "auto" else (provider,)
+        if self.manifest.quantised is not None:
+            if provider not in ("cpu", "auto"):
+                raise ProviderError(
+                    f"policy {self.manifest.name!r} has {self.manifest.weights} weights, for a CPU only; "
+                    f"provider is {provider!r}. Ask for `cpu`, or take the float32 bundle it was made from"
+                )
+            wanted = ("cpu",)
         if prefix and not self.manifest.sampler.prefix:
             raise InferenceError(
                 f"policy {self.manifest.name!r} cannot keep known actions: its bundle has no "
@@ -58,6 +68,7 @@ class Policy:
             )
         needed = [name for name in self.manifest.graphs() if prefix or name != "sampler_prefix.onnx"]
         self._sessions, providers = {}, {}
+        self._bound: dict[str, BoundGraph] = {}
         for name in needed:
             self._sessions[name], providers[name] = _open(bundle, name, wanted, threads, spinning)
         self.provider = providers["encoder.onnx"]
@@ -114,10 +125,21 @@ class Policy:
 
     def _run(self, graph: str, output: str, feed: dict[str, np.ndarray]) -> np.ndarray:
         try:
-            (result,) = self._sessions[graph].run([output], feed)
+            if self.provider == "cpu":
+                (result,) = self._sessions[graph].run([output], feed)
+            else:
+                if graph not in self._bound:
+                    self._bound[graph] = self._bind(graph, output, feed)
+                result = self._bound[graph](feed)
         except Exception as error:  # onnxruntime's own errors have no common base but Exception
             raise InferenceError(f"{graph} failed on {self.provider}: {error}") from error
         return result
+
+    def _bind(self, graph: str, output: str, feed: dict[str, np.ndarray]) -> BoundGraph:
+        shape = self.manifest.graphs()[graph][1][output].shape
+        assert shape is not None
+        sizes = tuple(1 if size is None else size for size in shape)
+        return BoundGraph(_onnxruntime(), self._sessions[graph], feed, output, sizes)
 
     def _known(self, positions: np.ndarray, std_m: np.ndarray, tool: np.ndarray) -> dict[str, np.ndarray]:
         """Return the inputs that say which actions are known, in normalised units."""
@@ -159,20 +181,13 @@ def _open(
     if threads < 1:
         raise ProviderError(f"threads is {threads}, needs 1 or more")
     ort = _onnxruntime()
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    options.add_session_config_entry("session.intra_op.allow_spinning", str(int(spinning)))
-    # A GPU build without a usable GPU prints error lines and falls back; the check below says it better.
-    options.log_severity_level = 4
     available = ort.get_available_providers()
     for word in wanted:
         provider = _EXECUTION_PROVIDERS[word]
         if provider not in available:
             continue
-        providers = [provider] if word == "cpu" else [provider, _EXECUTION_PROVIDERS["cpu"]]
         try:
-            session = ort.InferenceSession(str(bundle.folder / name), options, providers=providers)
+            session = _session(ort, str(bundle.folder / name), word, _options(ort, threads, spinning))
         except Exception as error:  # onnxruntime's own errors have no common base but Exception
             raise ProviderError(f"{bundle.folder / name} does not start on {word}: {error}") from error
         # The list of available providers is what was compiled in; only the session knows what works here.
@@ -182,6 +197,30 @@ def _open(
         f"provider {' or '.join(wanted)} does not run here; onnxruntime {ort.__version__} was built "
         f"for {', '.join(available)}. Ask for another provider, or {_INSTALL}"
     )
+
+
+def _options(ort: Any, threads: int, spinning: bool) -> Any:
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.add_session_config_entry("session.intra_op.allow_spinning", str(int(spinning)))
+    # A GPU build without a usable GPU prints error lines and falls back; the check in `_open` says it better.
+    options.log_severity_level = 4
+    return options
+
+
+def _session(ort: Any, path: str, word: str, options: Any) -> Any:
+    if word == "cpu":
+        return ort.InferenceSession(path, options, providers=[_EXECUTION_PROVIDERS["cpu"]])
+    providers = [_EXECUTION_PROVIDERS[word], _EXECUTION_PROVIDERS["cpu"]]
+    # One size of batch, or reshapes would ask for it on the CPU, where no CUDA graph reaches.
+    options.add_free_dimension_override_by_name("batch", 1)
+    try:
+        return ort.InferenceSession(
+            path, options, providers=providers, provider_options=[_CUDA_GRAPHS[word], {}]
+        )
+    except Exception:  # a graph with a node that the GPU lacks cannot be recorded, but it runs
+        return ort.InferenceSession(path, options, providers=providers)
 
 
 def _onnxruntime() -> Any:

@@ -16,6 +16,7 @@ from rich.text import Text
 from ambient_policy.bundle import MANIFEST, load_bundle
 from ambient_policy.episodes import list_episodes, read_episode
 from ambient_policy.errors import AmbientPolicyError
+from ambient_policy.manifest import Manifest
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -56,10 +57,20 @@ def _bundle(path: Path, console: Console) -> None:
         "chunk": f"{action.horizon} actions of {action.period_s:g} s, {action.execute_steps} carried out",
         "sampler": f"{sampler.method}, sigma {' > '.join(f'{s:.3g}' for s in sampler.sigmas)}",
         "parity": ", ".join(f"{k} {v:.1e}" for k, v in manifest.parity.items()) or "not recorded",
+        "weights": manifest.weights + quantised_note(manifest),
         "files": ", ".join(f"{name} {size:.2f} MB" for name, size in sizes.items()),
     }
     _print(console, f"policy bundle {manifest.name}", rows)
     console.print(Text(f"whole: schema, hashes and graphs agree. Next: ambient-policy evaluate {path}"))
+
+
+def quantised_note(manifest: Manifest) -> str:
+    """Say how far a quantised bundle is from its original; empty for one that is not."""
+    if manifest.quantised is None:
+        return ""
+    apart = manifest.quantised.apart
+    measured = "" if apart is None else f", its chunks {apart.rms:.1e} {manifest.action.unit} (rms) away"
+    return f" in the sampler, made from bundle {manifest.quantised.origin[:12]}{measured}"
 
 
 def _episode(path: Path, console: Console) -> None:

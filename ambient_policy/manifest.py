@@ -65,6 +65,13 @@ class SamplerSpec(StrictModel):
     """Whether there is a sampler_prefix.onnx, which takes actions that are known already."""
 
 
+class ChunkDifference(StrictModel):
+    """Between the actions of two samplers on the same input, in the unit of the action."""
+
+    rms: _Finite
+    largest: _Finite
+
+
 class NormalizerSpec(StrictModel):
     """Offset and scale of one vector, per entry."""
 
@@ -81,6 +88,17 @@ class Normalizers(StrictModel):
 
     state: NormalizerSpec
     action: NormalizerSpec
+
+
+class Quantised(StrictModel):
+    """What `ambient-policy quantise` has done to a bundle."""
+
+    weights: Literal["int8"]
+    """Type of the weights that were converted."""
+    origin: _Digest
+    """SHA-256 of the manifest of the bundle that it was made from."""
+    apart: ChunkDifference | None = None
+    """How far its chunks are from the original's."""
 
 
 class Manifest(StrictModel):
@@ -106,8 +124,15 @@ class Manifest(StrictModel):
     """The resolved config of the run that made it."""
     parity: dict[str, float] = pydantic.Field(default_factory=dict)
     """Largest difference between each graph and the network it was exported from."""
+    quantised: Quantised | None = None
+    """None: all weights are float32."""
     files: dict[_FileName, _Digest] = pydantic.Field(default_factory=dict)
     """SHA-256 of every other file in the folder; filled in by `write_bundle`."""
+
+    @property
+    def weights(self) -> str:
+        """Name the type of the sampler's weights."""
+        return "float32" if self.quantised is None else self.quantised.weights
 
     def graphs(self) -> dict[str, tuple[dict[str, Tensor], dict[str, Tensor]]]:
         """Give every graph of the bundle with the inputs and outputs that it must have."""

@@ -48,6 +48,7 @@ ROOMS = (
             "inference.py": {"onnxruntime"},
             "bench.py": {"onnxruntime"},
             "gemm_floor.py": {"onnx"},
+            "quantise.py": {"onnx", "onnxruntime"},
             "images.py": {"cv2"},
             "video.py": {"av"},
             "movie.py": {"av"},

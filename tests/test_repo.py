@@ -24,6 +24,7 @@ COMMANDS = {
     "gaps",
     "inspect",
     "launch",
+    "quantise",
     "replay",
     "report",
     "sweep",

@@ -39,12 +39,15 @@ class Denoiser(nn.Module):
 
     frequencies: Tensor
     octaves: Tensor
+    neutral: Tensor
     MOTION_GAIN = 10.0
     """Steps between states are some centimetres, states span half a metre: this brings both to one scale."""
     FREQUENCIES = 16
 
-    def __init__(self, sizes: Sizes, config: DenoiserConfig, modulation: int) -> None:
+    def __init__(self, sizes: Sizes, config: DenoiserConfig, neutral: Tensor) -> None:
+        """Args: neutral: (M,), the modulation that changes nothing: 1 for a factor, 0 for a shift."""
         super().__init__()
+        modulation = len(neutral)
         self.sizes, c = sizes, config.condition
         inputs = sizes.obs_steps * (sizes.features + sizes.state) + (sizes.obs_steps - 1) * sizes.state
         inputs += sizes.described + sizes.domains + 2 * config.waves * sizes.state
@@ -56,6 +59,8 @@ class Denoiser(nn.Module):
         self.modulation = nn.Linear(c, modulation)
         nn.init.zeros_(self.modulation.weight)  # every layer starts unmodulated (adaLN-Zero, Peebles 2023)
         nn.init.zeros_(self.modulation.bias)
+        # Outside the layer, so that weight decay draws to it; in an exported graph it is part of the bias.
+        self.register_buffer("neutral", neutral, persistent=False)
         # ln(sigma)/4 lies within about -1.6..1.1; periods from 4 down to 1/8 resolve it.
         frequencies = 2 * math.pi * 2 ** torch.linspace(-2, 3, self.FREQUENCIES)
         self.register_buffer("frequencies", frequencies, persistent=False)
@@ -90,9 +95,11 @@ class Denoiser(nn.Module):
 
     def modulate(self, condition: Tensor, embedding: Tensor) -> Tensor:
         """Give every layer's scales, shifts and gates, (..., M), from (..., C) and (..., C)."""
+        weight, bias = self.modulation.weight, self.modulation.bias + self.neutral
         if not self.turns:
-            return self.modulation(nn.functional.silu(condition + embedding))
-        modulation = self.modulation(nn.functional.silu(condition[..., :-2] + embedding)).float()
+            return nn.functional.linear(nn.functional.silu(condition + embedding), weight, bias)
+        active = nn.functional.silu(condition[..., :-2] + embedding)
+        modulation = nn.functional.linear(active, weight, bias).float()
         heading = condition[..., -2:].expand(*modulation.shape[:-1], 2)
         return torch.cat([modulation, heading], dim=-1)
 
@@ -121,7 +128,7 @@ class MLPDenoiser(Denoiser):
 
     def __init__(self, sizes: Sizes, config: DenoiserConfig) -> None:
         d = config.width
-        super().__init__(sizes, config, modulation=3 * config.depth * d)
+        super().__init__(sizes, config, torch.tensor([0.0, 1.0, 1.0] * config.depth).repeat_interleave(d))
         self.width = d
         self.enter = nn.Linear(sizes.horizon * sizes.action, d)
         self.norms = nn.ModuleList(nn.LayerNorm(d, elementwise_affine=False) for _ in range(config.depth))
@@ -136,7 +143,7 @@ class MLPDenoiser(Denoiser):
         pieces = modulation.split(self.width, dim=-1)
         for index, (norm, layer) in enumerate(zip(self.norms, self.layers, strict=True)):
             shift, scale, gate = pieces[3 * index : 3 * index + 3]
-            h = h + (1 + gate) * layer(norm(h) * (1 + scale) + shift)
+            h = h + gate * layer(norm(h) * scale + shift)
         return self.leave(h).unflatten(-1, (self.sizes.horizon, self.sizes.action))
 
 
@@ -155,8 +162,8 @@ class Attention(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Mix tokens (B, H, d)."""
         # -1 for the batch, not x.shape[0]: a symbolic size would put a chain of shape nodes into every block.
-        parts = self.qkv(x).chunk(3, dim=-1)
-        q, k, v = (part.view(-1, x.shape[1], self.heads, self.size).transpose(1, 2) for part in parts)
+        heads = self.qkv(x).view(-1, x.shape[1], 3 * self.heads, self.size).transpose(1, 2)
+        q, k, v = heads.chunk(3, dim=1)  # after the transpose, which saves two reshapes of the graph
         if self.fused:
             mixed = nn.functional.scaled_dot_product_attention(q, k, v)
         else:
@@ -169,7 +176,9 @@ class DiTDenoiser(Denoiser):
 
     def __init__(self, sizes: Sizes, config: DenoiserConfig) -> None:
         d = config.width
-        super().__init__(sizes, config, modulation=(6 * config.depth + 2) * d)
+        # A gate starts at 0, so that a block begins as the identity.
+        neutral = torch.tensor([0.0, 1.0, 0.0] * (2 * config.depth) + [0.0, 1.0])
+        super().__init__(sizes, config, neutral.repeat_interleave(d))
         self.width = d
         self.enter = nn.Linear(sizes.action, d)
         self.position = nn.Parameter(torch.randn(sizes.horizon, d) * 0.02)
@@ -189,17 +198,21 @@ class DiTDenoiser(Denoiser):
         h = self.enter(x) + self.position
         for index, (attention, mlp) in enumerate(zip(self.attentions, self.mlps, strict=True)):
             shift_a, scale_a, gate_a, shift_m, scale_m, gate_m = pieces[6 * index : 6 * index + 6]
-            h = h + gate_a * attention(self.norms[2 * index](h) * (1 + scale_a) + shift_a)
-            h = h + gate_m * mlp(self.norms[2 * index + 1](h) * (1 + scale_m) + shift_m)
+            h = h + gate_a * attention(self.norms[2 * index](h) * scale_a + shift_a)
+            h = h + gate_m * mlp(self.norms[2 * index + 1](h) * scale_m + shift_m)
         shift, scale = pieces[-2:]
-        return self.leave(self.norms[-1](h) * (1 + scale) + shift)
+        return self.leave(self.norms[-1](h) * scale + shift)
 
 
-class _TokenConv(nn.Module):
+class TokenConv(nn.Module):
     """1-D convolution over tokens (B, H, C) as one matrix product.
 
     ONNX Runtime's own 1-D convolution is 1.3 to 1.6 times slower than this at H = 16.
     """
+
+    gathered = False
+    """The exporter turns this on: one node for all taps instead of one for each. Not in training, as its
+    gradient is summed in no fixed order on a GPU."""
 
     def __init__(self, inputs: int, outputs: int, kernel: int, stride: int = 1) -> None:
         super().__init__()
@@ -207,10 +220,15 @@ class _TokenConv(nn.Module):
         self.linear = nn.Linear(kernel * inputs, outputs)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Map tokens (B, H, inputs) to (B, H / stride, outputs), zeros beyond both ends."""
         tokens, half = x.shape[1], self.kernel // 2
         padded = nn.functional.pad(x, (0, 0, half, half))
-        taps = [padded[:, i : i + tokens : self.stride] for i in range(self.kernel)]
-        return self.linear(torch.cat(taps, dim=-1))
+        if self.gathered:
+            index = torch.arange(0, tokens, self.stride)[:, None] + torch.arange(self.kernel)
+            taps = padded.index_select(1, index.flatten())
+            return self.linear(taps.reshape(-1, len(index), self.kernel * x.shape[2]))
+        slices = [padded[:, i : i + tokens : self.stride] for i in range(self.kernel)]
+        return self.linear(torch.cat(slices, dim=-1))
 
 
 class _UNetBlock(nn.Module):
@@ -218,18 +236,18 @@ class _UNetBlock(nn.Module):
 
     def __init__(self, inputs: int, outputs: int, kernel: int) -> None:
         super().__init__()
-        self.modulation = 2 * outputs
-        self.norm_a, self.a = nn.LayerNorm(inputs), _TokenConv(inputs, outputs, kernel)
+        self.neutral = torch.tensor([0.0, 1.0]).repeat_interleave(outputs)
+        self.norm_a, self.a = nn.LayerNorm(inputs), TokenConv(inputs, outputs, kernel)
         self.norm_b, self.b = (
             nn.LayerNorm(outputs, elementwise_affine=False),
-            _TokenConv(outputs, outputs, kernel),
+            TokenConv(outputs, outputs, kernel),
         )
         self.skip = nn.Identity() if inputs == outputs else nn.Linear(inputs, outputs)
 
     def forward(self, x: Tensor, modulation: Tensor) -> Tensor:
         shift, scale = modulation[:, None].chunk(2, dim=-1)
         y = self.a(nn.functional.silu(self.norm_a(x)))
-        y = self.b(nn.functional.silu(self.norm_b(y) * (1 + scale) + shift))
+        y = self.b(nn.functional.silu(self.norm_b(y) * scale + shift))
         return y + self.skip(x)
 
 
@@ -247,13 +265,13 @@ class UNetDenoiser(Denoiser):
         middle = _UNetBlock(widths[-1], widths[-1], kernel)
         up = [_UNetBlock(2 * b, a, kernel) for a, b in reversed(pairs)]
         blocks = [*down, middle, *up]
-        super().__init__(sizes, config, modulation=sum(block.modulation for block in blocks))
+        super().__init__(sizes, config, torch.cat([block.neutral for block in blocks]))
         self.down, self.middle, self.up = nn.ModuleList(down), middle, nn.ModuleList(up)
-        self.enter = _TokenConv(sizes.action, widths[0], kernel)
-        self.shrink = nn.ModuleList(_TokenConv(w, w, 3, stride=2) for w in widths[:-1])
-        self.grow = nn.ModuleList(_TokenConv(w, w, 3) for w in reversed(widths[:-1]))
+        self.enter = TokenConv(sizes.action, widths[0], kernel)
+        self.shrink = nn.ModuleList(TokenConv(w, w, 3, stride=2) for w in widths[:-1])
+        self.grow = nn.ModuleList(TokenConv(w, w, 3) for w in reversed(widths[:-1]))
         self.leave = nn.Sequential(nn.LayerNorm(widths[0]), nn.SiLU(), nn.Linear(widths[0], sizes.action))
-        self._split = [block.modulation for block in blocks]
+        self._split = [len(block.neutral) for block in blocks]
 
     def network(self, x: Tensor, modulation: Tensor) -> Tensor:
         """See `Denoiser.network`."""

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from training.config import CameraConfig
-from training.denoisers import Attention, Denoiser
+from training.denoisers import Attention, Denoiser, TokenConv
 from training.policy import PolicyNet
 
 OPSET = 20
@@ -52,6 +52,8 @@ class _Body(nn.Module):
         for module in self.denoiser.modules():
             if isinstance(module, Attention):
                 module.fused = False
+            if isinstance(module, TokenConv):
+                module.gathered = True
 
     def forward(self, x: Tensor, modulation: Tensor) -> Tensor:
         return self.denoiser.body(x, modulation)

@@ -12,7 +12,8 @@ from onnx import TensorProto, helper, numpy_helper
 
 from ambient_policy.bench import main
 from ambient_policy.gemm_floor import products_of
-from tests.helpers_bundle import make_bundle, make_manifest
+from ambient_policy.quantise import quantise
+from tests.helpers_bundle import make_bundle, make_manifest, sampler_graph
 
 ort = pytest.importorskip("onnxruntime")
 
@@ -76,6 +77,28 @@ def test_bench_times_every_stage_of_every_bundle(tmp_path, capsys):
     said = capsys.readouterr().out
     assert "runs on cpu" in said
     assert "Next: ambient-policy launch pushing" in said
+
+
+def test_an_int8_bundle_is_timed_without_a_floor_for_its_sampler(tmp_path, capsys):
+    """The float product that is left in its graph is no floor of it."""
+    spec = make_manifest()
+    sampler = sampler_graph(spec, np.zeros(2), np.full((2, 3), 0.1), 0.0, 0.0)
+    sampler.graph.initializer.append(numpy_helper.from_array(np.eye(3, dtype=np.float32), "eye"))
+    for i, (name, into) in enumerate((("features_now", "a"), ("a", "b"))):
+        node = helper.make_node("MatMul", [name, "eye"], [into], name=f"condition/{into}")
+        sampler.graph.node.insert(1 + i, node)
+    next(node for node in sampler.graph.node if "gain" in node.input).input[0] = "b"
+    quantise(make_bundle(tmp_path / "plain", sampler=sampler, manifest=spec), tmp_path / "int8")
+    left = [node.op_type for node in onnx.load(str(tmp_path / "int8" / "sampler.onnx")).graph.node]
+    assert (left.count("MatMul"), left.count("MatMulInteger")) == (1, 2)
+    out = tmp_path / "bench.json"
+    assert main([str(tmp_path / "plain"), str(tmp_path / "int8"), "--calls", "20", "-o", str(out)]) == 0
+    found = json.loads(out.read_text())
+    assert found["weights"] == {"plain": "float32", "int8": "int8"}
+    floors = {row["bundle"]: row["floor_ms"] for row in found["stages"] if row["stage"].startswith("sample")}
+    assert floors["plain"] > 0
+    assert floors["int8"] is None
+    assert "int8 in the sampler, made from bundle" in " ".join(capsys.readouterr().out.split())
 
 
 def test_a_provider_that_is_not_there_is_refused(tmp_path):

@@ -100,6 +100,21 @@ def test_known_actions_reach_the_graph_in_its_own_units(tmp_path, relative_to):
         Policy(bundle, prefix=True)
 
 
+def test_a_graph_with_fixed_buffers_answers_like_any_other(policy):
+    """What a GPU uses, on the CPU: inputs are copied in, and an answer outlives the next call."""
+    import onnxruntime
+
+    from ambient_policy.bound_graph import BoundGraph
+
+    session = policy._sessions["sampler.onnx"]
+    shapes = {value.name: [1, *value.shape[1:]] for value in session.get_inputs()}
+    feeds = [{k: RNG.random(s).astype(np.float32) for k, s in shapes.items()} for _ in range(3)]
+    bound = BoundGraph(onnxruntime, session, feeds[0], "chunk", (1, 8, 2), device="cpu")
+    answers = [bound(feed) for feed in feeds]
+    for feed, answer in zip(feeds, answers, strict=True):
+        np.testing.assert_array_equal(answer, session.run(["chunk"], feed)[0])
+
+
 def test_calls_do_not_depend_on_the_calls_before_them(policy):
     """Same input, same output, with others in between, and the inputs are left alone."""
     features, state, noise = inputs_for(policy)
@@ -211,7 +226,7 @@ def fake_runtime(available, works):
     """Stand in for a GPU build of onnxruntime: it lists what was compiled in, and falls back in silence."""
 
     class Session:
-        def __init__(self, path, options, providers):
+        def __init__(self, path, options, providers, provider_options=None):
             self.providers = [p for p in providers if p in works] or ["CPUExecutionProvider"]
 
         def get_providers(self):
@@ -219,6 +234,9 @@ def fake_runtime(available, works):
 
     class Options:
         def add_session_config_entry(self, key, value):
+            pass
+
+        def add_free_dimension_override_by_name(self, name, size):
             pass
 
     return types.SimpleNamespace(

@@ -54,6 +54,26 @@ def test_every_sample_of_a_batch_is_treated_alone(preset):
     assert not torch.allclose(together[0], together[1], atol=1e-3)
 
 
+def test_a_fresh_network_is_not_modulated():
+    """Factors are 1 and shifts 0 whatever is observed; a transformer's block is the identity (adaLN-Zero)."""
+    nets = {p: make_net(load_config("smoke", (), s), CPU).eval().denoiser for p, s in SMALL.items()}
+    x, torch_silu = torch.randn(3, 8, 2), torch.nn.functional.silu
+    with torch.no_grad():
+        modulation = {p: net.modulate(torch.randn(3, 32), torch.randn(3, 32)) for p, net in nets.items()}
+        dit = nets["dit"]
+        plain = dit.leave(dit.norms[-1](dit.enter(x) + dit.position))
+        torch.testing.assert_close(dit.body(x, modulation["dit"]), plain)
+        mlp = nets["small"]
+        h = mlp.enter(x.flatten(1))
+        for norm, layer in zip(mlp.norms, mlp.layers, strict=True):
+            h = h + layer(norm(h))
+        torch.testing.assert_close(mlp.body(x, modulation["small"]), mlp.leave(h).unflatten(-1, (8, 2)))
+        block = nets["resnet18-unet"].down[0]
+        tokens = torch.randn(3, 8, 16)
+        plain = block.b(torch_silu(block.norm_b(block.a(torch_silu(block.norm_a(tokens)))))) + tokens
+        torch.testing.assert_close(block(tokens, modulation["resnet18-unet"][:, : len(block.neutral)]), plain)
+
+
 def test_images_as_bytes_and_as_floats_are_encoded_alike(tiny):
     """Training augments in floats; the robot sends bytes."""
     net = make_net(tiny(), CPU).eval()
