@@ -17,7 +17,7 @@ from ambient_policy.config import StrictModel
 from ambient_policy.errors import AmbientPolicyError
 from ambient_policy.image_checks import ImageChecks
 from ambient_policy.images import to_input
-from ambient_policy.seams import SeamConfig, ensemble, known_actions
+from ambient_policy.seams import SeamConfig, ensemble, known_actions, most_coherent
 
 Image = NDArray[np.uint8]
 V = TypeVar("V")
@@ -44,6 +44,9 @@ class PolicyLike(Protocol):
 
         `known`: positions (H, A) [m] that are settled, and their standard deviations (H,) [m].
         """
+
+    def sample_several(self, features: NDArray, state: NDArray, noise: NDArray) -> NDArray:
+        """Return world positions (N, H, A) [m], one chunk for each noise (N, H, A)."""
 
 
 class RuntimeConfig(StrictModel):
@@ -160,11 +163,17 @@ class PolicyRuntime:
         frames = [self._frames[0]] * (self._spec.obs_steps - len(self._frames)) + list(self._frames)
         features = np.stack([f for _, f, _ in frames])
         state = np.stack([xy for _, _, xy in frames])
-        noise = self._rng.standard_normal((self._spec.action.horizon, len(self._spec.action.names)))
+        seam, action = self._config.seam, self._spec.action
+        count = seam.candidates if seam.kind == "coherent" and self._chunks else 1
+        noise = self._rng.standard_normal((count, action.horizon, len(action.names))).astype(np.float32)
         known = None
-        if self._config.seam.kind == "prefix" and self._chunks:
-            known = known_actions(self._config.seam, self._chunks[-1], stamp_s, tool, len(noise))
-        positions = self._policy.sample(features, state, noise.astype(np.float32), known)
+        if seam.kind == "prefix" and self._chunks:
+            known = known_actions(seam, self._chunks[-1], stamp_s, tool, action.horizon)
+        if count > 1:
+            candidates = self._policy.sample_several(features, state, noise)
+            positions = candidates[most_coherent(candidates, self._chunks[-1], stamp_s, seam.fading)]
+        else:
+            positions = self._policy.sample(features, state, noise[0], known)
         return Chunk(stamp_s, np.vstack([tool, positions]), self._spec.action.period_s)
 
     def _due(self, stamp_s: float) -> bool:

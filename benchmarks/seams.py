@@ -33,7 +33,7 @@ from sim.scenario import load_scenario
 from sim.station import Station
 from sim.workers import run_jobs
 
-Kind = Literal["replace", "prefix", "ensemble"]
+Kind = Literal["replace", "prefix", "ensemble", "coherent"]
 
 
 @dataclass(frozen=True, kw_only=True)

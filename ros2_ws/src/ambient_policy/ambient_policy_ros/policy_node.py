@@ -62,7 +62,7 @@ class PolicyParameters(StrictModel):
     """A picture that is the same although the tool has moved this far [m] is a hold, ..."""
     frozen_cameras: tuple[str, ...] = ()
     """... from these cameras: those that stand still, and others if their pictures have noise."""
-    seam: Literal["replace", "prefix", "ensemble"] = "replace"
+    seam: Literal["replace", "prefix", "ensemble", "coherent"] = "replace"
     """How a chunk gives way to the next; docs/seams.md."""
     frozen_s: float = Field(default=0.1, ge=0)
     """prefix: actions due up to this age are kept; at least the servo's handover, and this node's delay.
