@@ -32,7 +32,7 @@ class SeamConfig(StrictModel):
     candidates: int = Field(default=8, ge=1)
     """coherent: samples of a decision; with 1 it is replace, to the last bit."""
     fading: float = Field(default=0.9, gt=0, le=1)
-    """coherent: the distance to the old chunk at each action weighs this many times that at the one before."""
+    """coherent: the distance to the old chunk at an action weighs this many times that at the one before."""
 
 
 def known_actions(

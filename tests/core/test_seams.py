@@ -141,9 +141,12 @@ def test_one_candidate_is_replace_to_the_last_bit() -> None:
             chunks.append(runtime.plan(0.1 * i).chunk)
         return [c.positions for c in chunks if c], [noise for _, _, noise in policy.seen]
 
-    for plain, single in zip(run(), run(kind="coherent", candidates=1), strict=True):
-        assert len(plain) == 5
-        np.testing.assert_array_equal(plain, single)
+    plain, single, rng = run(), run(kind="coherent", candidates=1), np.random.default_rng(3)
+    for one, other in zip(plain, single, strict=True):
+        assert len(one) == 5
+        np.testing.assert_array_equal(one, other)
+    drawn = [rng.standard_normal((16, 2)).astype(np.float32) for _ in range(5)]
+    np.testing.assert_array_equal(plain[1], drawn)
 
 
 def test_the_nearest_candidate_is_that_whose_weighted_distances_are_smallest() -> None:
