@@ -29,7 +29,7 @@ from ambient_policy.config import StrictModel
 from ambient_policy.errors import AmbientPolicyError
 from ambient_policy.inference import Policy
 from ambient_policy.reasons import Once, without_numbers
-from ambient_policy.runtime import Decision, PolicyRuntime, RuntimeConfig
+from ambient_policy.runtime import Decision, PolicyRuntime, RuntimeConfig, delays_by_camera
 from ambient_policy.seams import SeamConfig
 from ambient_policy_ros import convert, node_main, qos
 from ambient_policy_ros.health import Health
@@ -56,6 +56,9 @@ class PolicyParameters(StrictModel):
     """A newest frame older than this is a hold."""
     match_s: float = Field(default=0.02, ge=0)
     """Images and tool pose of one frame may differ this much in time."""
+    delayed_cameras: tuple[str, ...] = ()
+    image_delay_s: tuple[float, ...] = ()
+    """How long before its stamp a picture of each of these cameras shows the world; `calibrate-latency`."""
     blank_std: float = Field(default=2.0, ge=0)
     """A picture whose values (0 to 255) spread less than this is a hold; 0: not checked."""
     frozen_m: float = Field(default=0.02, gt=0)
@@ -95,6 +98,7 @@ class PolicyNode(Node):
             replan_steps=self._config.replan_steps or None,
             max_age_s=self._config.max_age_s,
             match_s=self._config.match_s,
+            image_delay_s=delays_by_camera(self._config.delayed_cameras, self._config.image_delay_s),
             blank_std=self._config.blank_std,
             frozen_m=self._config.frozen_m,
             frozen_cameras=self._config.frozen_cameras,
