@@ -29,7 +29,10 @@ setup(
             "servo_node = ambient_policy_ros.servo_node:main",
             "twin_node = ambient_policy_ros.twin_node:main",
         ],
-        # How the core's command line finds `ambient-policy launch` without importing this package.
-        "ambient_policy.commands": ["launch = ambient_policy_ros.launch_cli:main"],
+        # How the core's command line finds these without importing this package.
+        "ambient_policy.commands": [
+            "launch = ambient_policy_ros.launch_cli:main",
+            "calibrate-latency = ambient_policy_ros.calibrate_latency:main",
+        ],
     },
 )

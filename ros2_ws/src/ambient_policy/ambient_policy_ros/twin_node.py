@@ -19,6 +19,7 @@ from rclpy.node import Node
 from rich.console import Console
 
 from ambient_policy.config import StrictModel
+from ambient_policy.errors import ConfigError
 from ambient_policy.provenance import commit
 from ambient_policy_ros import node_main
 from ambient_policy_ros.fault_plan import load_plan
@@ -32,12 +33,13 @@ from ambient_policy_ros.fault_record import (
 )
 from ambient_policy_ros.latency import LatencyBook
 from ambient_policy_ros.twin_faults import TwinFaults
+from ambient_policy_ros.twin_idle import stand_by
 from ambient_policy_ros.twin_link import TwinLink
 from ambient_policy_ros.twin_pace import LockStep, RealTime
 from ambient_policy_ros.twin_record import Recorder, fresh_folder
 from ambient_policy_ros.twin_trials import Runner, TrialRunner
 from sim.film import FILM, FILM_CAMERA
-from sim.scenario import load_scenario
+from sim.scenario import Scenario, load_scenario
 from sim.station import Station
 from sim.viewer import start_viewer
 
@@ -49,7 +51,8 @@ class TwinParameters(StrictModel):
 
     scenario: str = "pushing"
     """Name of a shipped scenario, or path of a YAML file."""
-    trials: int = Field(default=10, ge=1)
+    trials: int = Field(default=10, ge=0)
+    """0: no trials and no files; it stands there as a robot, in real time, until it is told to stop."""
     seed: int = Field(default=100_000, ge=0)
     """Start of the first trial; each further one takes the next seed. Demonstrations use seeds from 0."""
     mode: Literal["lockstep", "realtime"] = "lockstep"
@@ -76,11 +79,26 @@ class TwinNode(Node):
         self.config = node_main.read_parameters(self, TwinParameters)
 
 
-def run_trials(node: TwinNode) -> int:
-    """Run all trials, then write the report; also after an interrupt, for the trials that have ended."""
+def work(node: TwinNode) -> int:
+    """Run the trials, or stand by where there are none."""
     config = node.config
     scenario = load_scenario(config.scenario)
     faults = TwinFaults(load_plan(config.faults), scenario.cameras) if config.faults else None
+    if config.trials:
+        return run_trials(node, scenario, faults)
+    if config.mode != "realtime":
+        raise ConfigError(f"mode is {config.mode!r}; without trials nobody answers, so it needs realtime")
+    meshcat, url = start_viewer() if config.viewer else (None, "")
+    station = Station(scenario, meshcat=meshcat)
+    link = TwinLink(node, station.cameras, lambda *_: None, faults, station.joint_names)
+    print(f"{scenario.name}: standing by, in real time{url and f'; live view: {url}'}", flush=True)
+    stand_by(station, link)
+    return 0
+
+
+def run_trials(node: TwinNode, scenario: Scenario, faults: TwinFaults | None) -> int:
+    """Run all trials, then write the report; also after an interrupt, for the trials that have ended."""
+    config = node.config
     began = datetime.datetime.now()
     folder = fresh_folder(Path(config.output or f"runs/{scenario.name}-{began:%Y%m%d-%H%M%S}"))
     meshcat, url = start_viewer() if config.viewer else (None, "")
@@ -155,7 +173,7 @@ def run_trials(node: TwinNode) -> int:
 
 def main() -> int:
     """Run the node until the trials are done or it is told to stop."""
-    return node_main.run(TwinNode, run_trials)
+    return node_main.run(TwinNode, work)
 
 
 if __name__ == "__main__":
