@@ -27,7 +27,8 @@ CLI = "import sys; from ambient_policy.cli import main; sys.exit(main(sys.argv[1
 CALIBRATE = "import sys; from ambient_policy_ros.calibrate_latency import main; sys.exit(main(sys.argv[1:]))"
 
 ROBOT = """
-import numpy as np, rclpy
+import numpy as np, rclpy, sys
+from std_msgs.msg import Bool
 from geometry_msgs.msg import PoseStamped
 from rclpy.node import Node
 from ambient_policy_ros import convert, qos
@@ -39,11 +40,14 @@ class Robot(Node):
         self.told, self.at = [], np.array([0.5, 0.0])
         self.out = self.create_publisher(PoseStamped, "tool/pose", qos.STATE)
         self.create_subscription(PoseStamped, "tool/target", self.told.append, qos.STATE)
+        self.stop = self.create_publisher(Bool, "safety/stop", qos.STATUS)
         self.create_timer(0.01, self.tick)
     def tick(self):
         now_s = convert.seconds(self.get_clock().now().to_msg())
         while self.told and convert.seconds(self.told[0].header.stamp) <= now_s - 0.08:
             self.at = convert.pose_xy(self.told.pop(0))
+        if "stop" in sys.argv:
+            self.stop.publish(Bool(data=True))
         self.out.publish(convert.pose_msg(self.at, now_s, "world"))
 
 rclpy.init(); robot = Robot(); print("robot stands", flush=True); rclpy.spin(robot)
@@ -74,9 +78,17 @@ def test_a_real_robot_is_asked_for_and_measured_by_the_wall_clock(start: Start, 
     assert done.wait(60) == 0, done.output()
     record = json.loads((tmp_path / "done/latency.json").read_text())
     assert record["clock"] == "wall"
-    # It looks at its targets once a period, so on average it is later by half of one.
-    assert record["actuation"]["delay_s"] == pytest.approx(0.085, abs=0.015)
+    # It looks at its targets once a period, so it is later by half of one; more on a machine that is busy.
+    assert 0.08 < record["actuation"]["delay_s"] < 0.12
     assert not (tmp_path / "asked").exists()
+
+
+def test_a_stop_that_is_pressed_is_obeyed(start: Start, tmp_path: Path) -> None:
+    start("-c", ROBOT, "stop").wait_for("robot stands")
+    stopped = calibrate(start, tmp_path / "stopped", 5, "--yes")
+    assert stopped.wait(60) == 2
+    assert "s: safety/stop was pressed; look, then disable and enable" in stopped.output()
+    assert not (tmp_path / "stopped").exists()
 
 
 @pytest.mark.sim
@@ -97,7 +109,8 @@ def test_the_twins_delays_are_found_and_a_servo_beside_is_refused(start: Start, 
     record = json.loads((tmp_path / "done/latency.json").read_text())
     assert record["clock"] == "simulated"
     # A target is taken at the tick after its own, and reached at the end of that: two periods beside the lag.
-    assert record["actuation"]["delay_s"] == pytest.approx(0.12, abs=0.03)
+    # A busy machine misses ticks; with 35 % of them late it was 0.145 s.
+    assert 0.115 < record["actuation"]["delay_s"] < 0.18
     assert record["cameras"]["overhead"]["delay_s"] == pytest.approx(0.1, abs=0.015)
     assert yaml.safe_load((tmp_path / "done/latency.yaml").read_text())
     assert (tmp_path / "done/latency.png").stat().st_size > 10_000

@@ -33,6 +33,8 @@ DISCOVERY_S = 2.0
 """Who publishes what is known after this (wall time); mostly it takes some tenths of a second."""
 REST_S = 0.6
 """Rest before and after the motion: longer than any delay that is looked for."""
+BRAKE_S = 0.3
+"""After a hold it still sends targets for so long: with limits of acceleration a stop takes that time."""
 SILENCE_S = 2.0
 """Without a pose for so long (wall time) it gives up."""
 TARGET = "tool/target"
@@ -56,7 +58,7 @@ class CalibrationNode(Node):
         self._publisher: Publisher | None = None
         self._timer: Timer | None = None
         self._frame_id, self._hold, self._heard_s = "", "", -math.inf
-        self._deadman_s = -math.inf
+        self._deadman_s, self._stop_pressed = -math.inf, False
         self._executor = SingleThreadedExecutor()
         self._executor.add_node(self)
         self.create_subscription(PoseStamped, "tool/pose", self._on_pose, qos.STATE)
@@ -111,6 +113,8 @@ class CalibrationNode(Node):
         if not self.get_parameter("use_sim_time").value:
             self._timer = self.create_timer(period_s, self._fill_gap)
         self._servo.reset()
+        if self._stop_pressed:
+            self._servo.latch(STOPPED)
         self._poses.clear()
         self._rest()
         self._servo.following, start_s = True, self._poses[-1][0]
@@ -122,9 +126,9 @@ class CalibrationNode(Node):
         self._hold = ""
         self._spin_until(lambda now_s: bool(self._hold) or now_s >= chunk.end_s)
         if self._hold:
+            self._spin(lambda: False, BRAKE_S)
             raise TrialError(f"the tool was held after {self._poses[-1][0] - start_s:.1f} s: {self._hold}")
         self._rest()
-        self._refuse_rivals(1)
         return self._recording()
 
     def _recording(self) -> Recording:
@@ -150,6 +154,7 @@ class CalibrationNode(Node):
         while not (self._poses and done(self._poses[-1][0])):
             if time.monotonic() - self._heard_s > SILENCE_S:
                 raise TrialError(f"no tool/pose for {SILENCE_S:g} s; the tool stays at its last target")
+            self._refuse_rivals(1)
             self._spin(lambda: False, 0.02)
 
     def _spin(self, done: Callable[[], bool], timeout_s: float) -> None:
@@ -200,9 +205,9 @@ class CalibrationNode(Node):
             self._timer.reset()
 
     def _on_stop(self, msg: Bool) -> None:
+        self._stop_pressed = msg.data
         if msg.data:
             self._servo.latch(STOPPED)
-            self._hold = STOPPED
 
     def _on_deadman(self, msg: Bool) -> None:
         self._deadman_s = self._now_s() if msg.data else -math.inf
