@@ -41,7 +41,7 @@ class Args:
     """What to measure."""
 
     bundle: tyro.conf.Positional[Path]
-    kinds: tuple[Kind, ...] = ("replace", "prefix", "ensemble")
+    kinds: tuple[Kind, ...] = ("replace", "prefix", "ensemble", "coherent")
     delays_s: tuple[float, ...] = (0.0, 0.1, 0.2, 0.3)
     trials: int = 50
     first_seed: int = 400_000
