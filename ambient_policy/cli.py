@@ -55,6 +55,12 @@ KNOWN = {
         "ros,sim,cpu",
         " && pip install --no-deps -e ros2_ws/src/ambient_policy",
     ),
+    "calibrate-latency": Known(
+        "measure how late robot and cameras are, for the parameters that make up for it",
+        ("ambient_policy_ros", "rclpy"),
+        "ros,sim,cpu",
+        " && pip install --no-deps -e ros2_ws/src/ambient_policy",
+    ),
     "replay": Known("turn an episode into a page with a 3-D view", ("pydrake",), "sim"),
     "report": Known("make a page from recorded trials"),
     "inspect": Known("say what a bundle or an episode is, and check it"),
@@ -112,10 +118,10 @@ def _help(found: dict[str, EntryPoint]) -> str:
     ready, absent = [], []
     for name, known in KNOWN.items():
         if name in found and not _missing(known):
-            ready.append(f"  {name:<10} {known.summary}")
+            ready.append(f"  {name:<17} {known.summary}")
         else:
-            absent += [f"  {name:<10} {known.summary}", f"  {'':<10}   {known.install}"]
-    ready += [f"  {name:<10} from {found[name].value}" for name in sorted(set(found) - set(KNOWN))]
+            absent += [f"  {name:<17} {known.summary}", f"  {'':<17}   {known.install}"]
+    ready += [f"  {name:<17} from {found[name].value}" for name in sorted(set(found) - set(KNOWN))]
     lines = [f"ambient-policy {__version__}: diffusion policies from clean and corrupt demonstrations", ""]
     lines += ["usage: ambient-policy COMMAND [ARGUMENTS]    (COMMAND --help lists its arguments)", "", *ready]
     if absent:

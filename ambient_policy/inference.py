@@ -108,19 +108,35 @@ class Policy:
         Returns:
             (H, A) float64, world, metres; entry i is due (i + 1) periods after the newest observation.
         """
+        size = (self.manifest.action.horizon, len(self.manifest.action.names))
+        return self._sample(features, state, _as(noise, "noise", size, np.float64)[None], known)[0]
+
+    def sample_several(self, features: np.ndarray, state: np.ndarray, noise: np.ndarray) -> np.ndarray:
+        """Predict one chunk for each noise (N, H, A); returns (N, H, A). One call of the graph on a CPU."""
+        if self.provider != "cpu":  # buffers there have one size
+            return np.concatenate([self._sample(features, state, one[None]) for one in noise])
+        return self._sample(features, state, noise)
+
+    def _sample(
+        self,
+        features: np.ndarray,
+        state: np.ndarray,
+        noise: np.ndarray,
+        known: tuple[np.ndarray, np.ndarray] | None = None,
+    ) -> np.ndarray:
         spec = self.manifest
-        size = (spec.action.horizon, len(spec.action.names))
+        size = (len(noise), spec.action.horizon, len(spec.action.names))
         features = _as(features, "features", (spec.obs_steps, spec.feature_size), np.float32)
         state = _as(state, "state", (spec.obs_steps, len(spec.state.names)), np.float64)
         noise = _as(noise, "noise", size, np.float64)
-        feed = {"features": features, "state": self._state_map.apply(state), "noise": noise}
+        feed = {"features": features, "state": self._state_map.apply(state)}
         graph = "sampler.onnx"
         if known is not None:
             graph = "sampler_prefix.onnx"
             feed |= self._known(*known, state[-1])
-        ready = {k: v.astype(np.float32)[None] for k, v in feed.items()}
-        chunk = self._run(graph, "chunk", ready)
-        actions = self._action_map.invert(_result(chunk, "chunk", (1, *size))[0].astype(np.float64))
+        ready = {k: np.repeat(v.astype(np.float32)[None], len(noise), axis=0) for k, v in feed.items()}
+        chunk = self._run(graph, "chunk", {**ready, "noise": noise.astype(np.float32)})
+        actions = self._action_map.invert(_result(chunk, "chunk", size).astype(np.float64))
         return actions + state[-1] if spec.action.relative_to == "tool" else actions
 
     def _run(self, graph: str, output: str, feed: dict[str, np.ndarray]) -> np.ndarray:

@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import Field, FiniteFloat
 
 from ambient_policy.bundle import Manifest
 from ambient_policy.chunks import TIME_EPSILON_S, Array, Chunk, Hold
-from ambient_policy.config import StrictModel
-from ambient_policy.errors import AmbientPolicyError
+from ambient_policy.config import StrictModel, nearest
+from ambient_policy.errors import AmbientPolicyError, ConfigError
 from ambient_policy.image_checks import ImageChecks
 from ambient_policy.images import to_input
-from ambient_policy.seams import SeamConfig, ensemble, known_actions
+from ambient_policy.seams import SeamConfig, ensemble, known_actions, most_coherent
 
 Image = NDArray[np.uint8]
 V = TypeVar("V")
@@ -45,6 +45,9 @@ class PolicyLike(Protocol):
         `known`: positions (H, A) [m] that are settled, and their standard deviations (H,) [m].
         """
 
+    def sample_several(self, features: NDArray, state: NDArray, noise: NDArray) -> NDArray:
+        """Return world positions (N, H, A) [m], one chunk for each noise (N, H, A)."""
+
 
 class RuntimeConfig(StrictModel):
     """When to plan, and what is too old."""
@@ -55,6 +58,9 @@ class RuntimeConfig(StrictModel):
     """A newest complete frame older than this is stale."""
     match_s: float = Field(default=0.02, ge=0)
     """Images of one frame, and the tool position that goes with them, may differ this much in time."""
+    image_delay_s: Mapping[str, FiniteFloat] = {}
+    """Camera -> how long before its stamp a picture shows the world, as `calibrate-latency` measures it;
+    0 for others. Frames count from then, and pictures of one frame must be within `match_s` then."""
     blank_std: float = Field(default=2.0, ge=0)
     """A picture whose values spread less than this shows nothing; 0: not checked."""
     frozen_m: float = Field(default=0.02, gt=0)
@@ -63,6 +69,20 @@ class RuntimeConfig(StrictModel):
     """Cameras that are looked at for that; see `image_checks`."""
     seam: SeamConfig = SeamConfig()
     """How a chunk gives way to the next."""
+
+
+def delays_by_camera(cameras: Sequence[str], delays_s: Sequence[float]) -> dict[str, float]:
+    """Pair two lists, as ROS parameters are, for `RuntimeConfig.image_delay_s`.
+
+    Raises:
+        ConfigError: they are not of one length, or a camera is named twice.
+    """
+    if len(set(cameras)) != len(cameras) or len(cameras) != len(delays_s):
+        raise ConfigError(
+            f"delayed_cameras is {list(cameras)} and image_delay_s {list(delays_s)}: needs one delay [s] "
+            "for each camera, and each camera once; see the policy's parameters"
+        )
+    return dict(zip(cameras, delays_s, strict=True))
 
 
 @dataclass(frozen=True)
@@ -107,6 +127,10 @@ class PolicyRuntime:
     ) -> None:
         self._policy, self._config, self._rng, self._timer = policy, config, rng, timer
         self._spec = policy.manifest
+        for name in config.image_delay_s:
+            if name not in self._spec.cameras:
+                known = nearest(name, self._spec.cameras)
+                raise ConfigError(f"image_delay_s names camera {name!r}, not in the bundle; {known}")
         self._replan_steps = config.replan_steps or self._spec.action.execute_steps
         self.reset(rng)
 
@@ -133,7 +157,8 @@ class PolicyRuntime:
         """
         if camera in self._images:
             spec = self._spec.cameras[camera]
-            self._images[camera].append((stamp_s, to_input(image, spec.width, spec.height)))
+            shown_s = stamp_s - self._config.image_delay_s.get(camera, 0.0)
+            self._images[camera].append((shown_s, to_input(image, spec.width, spec.height)))
 
     def plan(self, now_s: float) -> Decision:
         """Take in the newest complete frame, if there is a new one, and make a chunk if one is due."""
@@ -183,11 +208,17 @@ class PolicyRuntime:
         frames = [self._frames[0]] * (self._spec.obs_steps - len(self._frames)) + list(self._frames)
         features = np.stack([f for _, f, _ in frames])
         state = np.stack([xy for _, _, xy in frames])
-        noise = self._rng.standard_normal((self._spec.action.horizon, len(self._spec.action.names)))
+        seam, action = self._config.seam, self._spec.action
+        count = seam.candidates if seam.kind == "coherent" and self._chunks else 1
+        noise = self._rng.standard_normal((count, action.horizon, len(action.names))).astype(np.float32)
         known = None
-        if self._config.seam.kind == "prefix" and self._chunks:
-            known = known_actions(self._config.seam, self._chunks[-1], stamp_s, tool, len(noise))
-        positions = self._policy.sample(features, state, noise.astype(np.float32), known)
+        if seam.kind == "prefix" and self._chunks:
+            known = known_actions(seam, self._chunks[-1], stamp_s, tool, action.horizon)
+        if count > 1:
+            candidates = self._policy.sample_several(features, state, noise)
+            positions = candidates[most_coherent(candidates, self._chunks[-1], stamp_s, seam.fading)]
+        else:
+            positions = self._policy.sample(features, state, noise[0], known)
         return Chunk(stamp_s, np.vstack([tool, positions]), self._spec.action.period_s)
 
     def _due(self, stamp_s: float) -> bool:

@@ -15,9 +15,10 @@ from ambient_policy.config import StrictModel
 class SeamConfig(StrictModel):
     """What happens between two chunks."""
 
-    kind: Literal["replace", "prefix", "ensemble"] = "replace"
+    kind: Literal["replace", "prefix", "ensemble", "coherent"] = "replace"
     """replace: the new chunk as it is. prefix: it is sampled knowing what the old one still carries out, and
-    agrees with it at first (real-time chunking). ensemble: mean of all chunks that reach that far."""
+    agrees with it at first (real-time chunking). ensemble: mean of all chunks that reach that far. coherent:
+    of several samples, the one that goes on most as the old chunk does (bidirectional decoding, backward)."""
     frozen_s: float = Field(default=0.1, ge=0)
     """prefix: actions due up to this long after the observation are kept as they are; at least the time until
     the new chunk takes over."""
@@ -28,6 +29,10 @@ class SeamConfig(StrictModel):
     """prefix: a tool this far from the old plan is not following it, and the new chunk starts afresh."""
     decay: float = Field(default=0.01, ge=0)
     """ensemble: chunk number k, the oldest being 0, weighs exp(-decay k)."""
+    candidates: int = Field(default=8, ge=1)
+    """coherent: samples of a decision; with 1 it is replace, to the last bit."""
+    fading: float = Field(default=0.9, gt=0, le=1)
+    """coherent: the distance to the old chunk at an action weighs this many times that at the one before."""
 
 
 def known_actions(
@@ -71,3 +76,24 @@ def ensemble(chunks: Sequence[Chunk], decay: float) -> Chunk:
         weights = np.exp(-decay * np.arange(len(reach)))
         positions[i] = np.average([chunk.at(due_s) for chunk in reach], axis=0, weights=weights)
     return Chunk(newest.stamp_s, positions, newest.period_s)
+
+
+def most_coherent(candidates: Array, old: Chunk, stamp_s: float, fading: float) -> int:
+    """Return the number of the candidate that is nearest to what is left of the old chunk.
+
+    Args:
+        candidates: (N, H, A) positions in the world [m] for the observation at `stamp_s`; action i is due
+            i + 1 periods of `old` later.
+        fading: the distance at action i weighs fading^i.
+
+    Returns:
+        0 when the old chunk has ended.
+    Source: Liu et al. 2024 (Bidirectional Decoding, arXiv 2408.17355), backward coherence; the forward
+    contrast there, which needs a second, weaker policy, is left out.
+    """
+    due_s = stamp_s + old.period_s * np.arange(1, candidates.shape[1] + 1)
+    rest = [old.at(t) for t in due_s if t <= old.end_s + TIME_EPSILON_S]
+    if not rest:
+        return 0
+    apart_m = np.linalg.norm(candidates[:, : len(rest)] - np.array(rest), axis=2)
+    return int(np.argmin(apart_m @ fading ** np.arange(len(rest))))

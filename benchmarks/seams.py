@@ -33,7 +33,7 @@ from sim.scenario import load_scenario
 from sim.station import Station
 from sim.workers import run_jobs
 
-Kind = Literal["replace", "prefix", "ensemble"]
+Kind = Literal["replace", "prefix", "ensemble", "coherent"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +41,7 @@ class Args:
     """What to measure."""
 
     bundle: tyro.conf.Positional[Path]
-    kinds: tuple[Kind, ...] = ("replace", "prefix", "ensemble")
+    kinds: tuple[Kind, ...] = ("replace", "prefix", "ensemble", "coherent")
     delays_s: tuple[float, ...] = (0.0, 0.1, 0.2, 0.3)
     trials: int = 50
     first_seed: int = 400_000

@@ -15,6 +15,7 @@ import yaml
 
 COMMANDS = {
     "bench",
+    "calibrate-latency",
     "analyse",
     "annotate",
     "collect",

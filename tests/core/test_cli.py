@@ -114,9 +114,9 @@ def test_help_lists_what_is_ready_and_what_is_not(rooms, monkeypatch, capsys, ar
     rooms["report"] = rooms["collect"] = rooms["calibrate"] = lambda argv: 0
     assert cli.main(argv) == 0
     ready, absent = capsys.readouterr().out.split("not installed here")
-    assert "report     make a page" in ready
-    assert "calibrate  from room_for_tests:calibrate" in ready
-    assert "collect    record" in absent
+    assert "report            make a page" in ready
+    assert "calibrate         from room_for_tests:calibrate" in ready
+    assert "collect           record" in absent
     assert "-e '.[sim]'" in absent
     assert "collect" not in ready
 

@@ -115,6 +115,18 @@ def test_a_graph_with_fixed_buffers_answers_like_any_other(policy):
         np.testing.assert_array_equal(answer, session.run(["chunk"], feed)[0])
 
 
+def test_several_noises_give_the_chunks_that_each_alone_gives(tmp_path):
+    policy = Policy(make_bundle(tmp_path / "p", **GAINS))
+    features, state, noise = inputs_for(policy)
+    several = np.stack([noise, -noise, 2 * noise])
+    chunks = policy.sample_several(features, state, several)
+    assert (chunks.dtype, chunks.shape) == (np.float64, (3, 8, 2))
+    np.testing.assert_allclose(chunks, [policy.sample(features, state, one) for one in several], atol=1e-6)
+    assert np.abs(chunks[0] - chunks[1]).max() > 1e-3
+    with pytest.raises(InferenceError, match=r"noise has shape \(3, 7, 2\), the policy needs \(3, 8, 2\)"):
+        policy.sample_several(features, state, several[:, 1:])
+
+
 def test_calls_do_not_depend_on_the_calls_before_them(policy):
     """Same input, same output, with others in between, and the inputs are left alone."""
     features, state, noise = inputs_for(policy)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from ambient_policy.errors import AmbientPolicyError
-from ambient_policy.runtime import PolicyRuntime, RuntimeConfig
+from ambient_policy.runtime import PolicyRuntime, RuntimeConfig, delays_by_camera
 
 
 class CountingPolicy:
@@ -127,6 +127,28 @@ def test_history_runs_at_the_pace_of_training_whatever_the_cameras_rate(rate_hz)
     gaps = np.diff(taken)[3:]  # the rate is known from the fourth image on
     assert gaps.mean() == pytest.approx(0.1, abs=0.5 / rate_hz if rate_hz == 15 else 0.003)
     assert np.abs(gaps - 0.1).max() <= 0.5 / rate_hz + 0.002
+
+
+def test_a_camera_that_stamps_late_is_matched_with_where_the_tool_was():
+    """At 1 m/s: the left camera's picture of 1.05 s, stamped 50 ms late, belongs to the pose of 1.0 s."""
+    for delay_s, x_m in ((0.0, 1.05), (0.05, 1.0)):
+        policy = CountingPolicy(cameras=("left",))
+        rt = runtime(policy, image_delay_s={"left": delay_s})
+        for i in range(6):
+            rt.observe_tool(np.array([1.0 + 0.01 * i, 0.0]), 1.0 + 0.01 * i)
+        rt.observe_image("left", image(1), 1.05)
+        decision = rt.plan(1.06)
+        assert decision.chunk.stamp_s == pytest.approx(x_m)
+        np.testing.assert_allclose(decision.chunk.positions[0], [x_m, 0.0])
+
+
+def test_delays_of_cameras_that_are_not_there_or_not_paired_are_refused():
+    with pytest.raises(AmbientPolicyError, match="camera 'lef', not in the bundle; did you mean `left`"):
+        runtime(CountingPolicy(), image_delay_s={"lef": 0.1})
+    assert delays_by_camera(["left", "right"], [0.1, 0.2]) == {"left": 0.1, "right": 0.2}
+    for cameras, delays_s in ((["left"], []), (["left", "left"], [0.1, 0.2])):
+        with pytest.raises(AmbientPolicyError, match="needs one delay .* for each camera"):
+            delays_by_camera(cameras, delays_s)
 
 
 def test_a_frame_needs_every_camera_at_one_time():

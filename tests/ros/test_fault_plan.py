@@ -145,6 +145,13 @@ def test_latency_is_exact_and_the_stamp_true(delay_s: float) -> None:
     assert all(as_is[25:])
 
 
+def test_late_messages_can_be_stamped_late_too() -> None:
+    got, _, _ = carry({"fault": "latency", "channel": OVERHEAD, "delay_s": 0.2, "restamp": True})
+    for time_s, number, stamp_s in got:
+        assert time_s == pytest.approx(0.1 * number + 0.2)
+        assert stamp_s == pytest.approx(time_s)
+
+
 def test_latency_at_the_end_leaves_messages_undelivered() -> None:
     got, _, (injection,) = carry({"fault": "latency", "channel": OVERHEAD, "delay_s": 0.4})
     assert (len(got), injection.undelivered) == (26, 4)

@@ -258,7 +258,7 @@ def test_a_value_may_hold_anything() -> None:
 
 
 def test_unknown_job_lists_ours() -> None:
-    with pytest.raises(AmbientPolicyError, match="no launch file at .*pushin.*; ours: bench, pushing;"):
+    with pytest.raises(AmbientPolicyError, match="no launch file at .*pushin.*; ours: bench, pushing, twin;"):
         launch_cli.main(["pushin"])
     with pytest.raises(AmbientPolicyError, match="unknown option '--shw-args'"):
         launch_cli.main(["pushing", "--shw-args"])

@@ -172,6 +172,24 @@ def test_images_and_tool_pose_become_a_chunk(
     assert node.stop() == 0, node.output()
 
 
+def test_a_picture_that_is_stamped_late_belongs_to_an_earlier_pose(
+    tmp_path: Path, start_node: Start, robot: Robot
+) -> None:
+    late = {"delayed_cameras": "[overhead]", "image_delay_s": "[0.05]"}
+    bundle = make_bundle(tmp_path / "bundle")
+    node = start_node("policy", bundle=bundle.folder, use_sim_time="true", **late)
+    robot.set_enabled("policy/status", True)
+    robot.clock.publish(convert.clock_msg(12.3))
+    robot.publish_pose(12.25, (0.1, 0.2))
+    robot.publish_image("overhead", 12.3, picture(0))
+    robot.publish_pose(12.3, (0.3, 0.2))
+    robot.wait(lambda: robot.heard["policy/chunk"], "chunk")
+    chunk = convert.chunk(robot.heard["policy/chunk"][0])
+    assert chunk.stamp_s == pytest.approx(12.25)
+    np.testing.assert_array_equal(chunk.positions[0], [0.1, 0.2])
+    assert node.stop() == 0, node.output()
+
+
 def test_replanning_history_and_a_fresh_start(tmp_path: Path, start_node: Start, robot: Robot) -> None:
     """A chunk every `replan_steps` frames; after disable and enable both plan and noise begin anew."""
     bundle = make_bundle(tmp_path / "bundle", noise_gain=1.0)

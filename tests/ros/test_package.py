@@ -86,6 +86,12 @@ def test_the_job_without_the_twin(root: Path, tmp_path: Path) -> None:
     assert all(process.shutdown_on_exit for process in twin.values())
 
 
+def test_the_twin_alone_has_no_servo_beside_it(root: Path, tmp_path: Path) -> None:
+    """What calibrates moves the tool by itself, and refuses to share it."""
+    (twin,) = describe(root / "launch/twin.launch.yaml", {}, tmp_path)
+    assert (twin.name, twin.environment["ROS_AUTOMATIC_DISCOVERY_RANGE"]) == ("twin", "LOCALHOST")
+
+
 def test_rviz_that_is_not_installed_is_named(root: Path, tmp_path: Path) -> None:
     with pytest.raises(launch_find.NotFound, match="ROS package 'rviz2' is not installed: .*ros-jazzy-rviz2"):
         describe_rviz(root, tmp_path)

@@ -31,7 +31,10 @@ setup(
             "twin_node = ambient_policy_ros.twin_node:main",
             "watchdog_node = ambient_policy_ros.watchdog_node:main",
         ],
-        # How the core's command line finds `ambient-policy launch` without importing this package.
-        "ambient_policy.commands": ["launch = ambient_policy_ros.launch_cli:main"],
+        # How the core's command line finds these without importing this package.
+        "ambient_policy.commands": [
+            "launch = ambient_policy_ros.launch_cli:main",
+            "calibrate-latency = ambient_policy_ros.calibrate_latency:main",
+        ],
     },
 )

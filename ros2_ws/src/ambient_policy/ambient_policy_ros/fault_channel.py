@@ -109,6 +109,8 @@ class Channel:
             match fault:
                 case Latency():
                     due_s += fault.delay_s
+                    if fault.restamp:
+                        msg = fault_messages.restamped(msg, fault.delay_s)
                 case Jitter():
                     due_s += float(injection.rng.uniform(0, fault.max_s))
                 case Drop():

@@ -54,6 +54,16 @@ def again(old: Any, new: Any, restamp: bool) -> Any:
     return repeated
 
 
+def restamped(msg: Any, by_s: float) -> Any:
+    """Return the message with a stamp that is later by this; /clock, which has none, as it is."""
+    if isinstance(msg, Clock):
+        return msg
+    late = copy.copy(msg)
+    late.header = copy.deepcopy(msg.header)
+    late.header.stamp = convert.stamp(convert.seconds(msg.header.stamp) + by_s)
+    return late
+
+
 def shifted(msg: Clock, by_s: float) -> Clock:
     """Return a /clock that is wrong by `by_s`; never below 0, which ROS cannot say."""
     return convert.clock_msg(max(convert.seconds(msg.clock) + by_s, 0.0))

@@ -63,10 +63,12 @@ class ChannelFault(Window):
 
 
 class Latency(ChannelFault):
-    """Every message comes `delay_s` late, with its true stamp."""
+    """Every message comes `delay_s` late."""
 
     fault: Literal["latency"]
     delay_s: float = Field(gt=0)
+    restamp: bool = False
+    """False: with its true stamp. True: stamped so much later, as by a driver that stamps what comes."""
 
 
 class Jitter(ChannelFault):

@@ -32,7 +32,7 @@ from ambient_policy.config import StrictModel
 from ambient_policy.errors import AmbientPolicyError
 from ambient_policy.inference import Policy
 from ambient_policy.reasons import Once, without_numbers
-from ambient_policy.runtime import Decision, Frame, PolicyRuntime, RuntimeConfig
+from ambient_policy.runtime import Decision, Frame, PolicyRuntime, RuntimeConfig, delays_by_camera
 from ambient_policy.seams import SeamConfig
 from ambient_policy_ros import convert, node_main, qos
 from ambient_policy_ros.health import Health
@@ -61,17 +61,23 @@ class PolicyParameters(StrictModel):
     """A newest frame older than this is a hold."""
     match_s: float = Field(default=0.02, ge=0)
     """Images and tool pose of one frame may differ this much in time."""
+    delayed_cameras: tuple[str, ...] = ()
+    """Cameras that stamp late, ..."""
+    image_delay_s: tuple[float, ...] = ()
+    """... and how long before its stamp a picture of each shows the world, by `calibrate-latency`."""
     blank_std: float = Field(default=2.0, ge=0)
     """A picture whose values (0 to 255) spread less than this is a hold; 0: not checked."""
     frozen_m: float = Field(default=0.02, gt=0)
     """A picture that is the same although the tool has moved this far [m] is a hold, ..."""
     frozen_cameras: tuple[str, ...] = ()
     """... from these cameras: those that stand still, and others if their pictures have noise."""
-    seam: Literal["replace", "prefix", "ensemble"] = "replace"
+    seam: Literal["replace", "prefix", "ensemble", "coherent"] = "replace"
     """How a chunk gives way to the next; docs/seams.md."""
     frozen_s: float = Field(default=0.1, ge=0)
     """prefix: actions due up to this age are kept; at least the servo's handover, and this node's delay.
     Where the servo limits acceleration, it looks ahead by half its windows: add that."""
+    candidates: int = Field(default=8, ge=1, le=64)
+    """coherent: chunks to choose from, sampled in one call."""
     slack_m_s: float = Field(default=0.1, gt=0)
     """prefix: by how much the rest of the old plan may be wrong, for each second beyond that."""
     image_reliability: Literal["reliable", "best_effort"] = "reliable"
@@ -104,11 +110,15 @@ class PolicyNode(ManagedNode[PolicyParameters]):
             replan_steps=self._config.replan_steps or None,
             max_age_s=self._config.max_age_s,
             match_s=self._config.match_s,
+            image_delay_s=delays_by_camera(self._config.delayed_cameras, self._config.image_delay_s),
             blank_std=self._config.blank_std,
             frozen_m=self._config.frozen_m,
             frozen_cameras=self._config.frozen_cameras,
             seam=SeamConfig(
-                kind=self._config.seam, frozen_s=self._config.frozen_s, slack_m_s=self._config.slack_m_s
+                kind=self._config.seam,
+                frozen_s=self._config.frozen_s,
+                slack_m_s=self._config.slack_m_s,
+                candidates=self._config.candidates,
             ),
         )
         self._runtime = PolicyRuntime(policy, runtime_config, self._noise(), time.perf_counter)

@@ -34,12 +34,13 @@ from ambient_policy_ros.fault_record import (
 from ambient_policy_ros.latency import LatencyBook
 from ambient_policy_ros.parameters import guard_parameters, read_parameters
 from ambient_policy_ros.twin_faults import TwinFaults
+from ambient_policy_ros.twin_idle import stand_by
 from ambient_policy_ros.twin_link import TwinLink
 from ambient_policy_ros.twin_pace import LockStep, RealTime
 from ambient_policy_ros.twin_record import Recorder, fresh_folder
 from ambient_policy_ros.twin_trials import Runner, TrialRunner
 from sim.film import FILM, FILM_CAMERA
-from sim.scenario import load_scenario
+from sim.scenario import Scenario, load_scenario
 from sim.station import Station
 from sim.viewer import start_viewer
 
@@ -51,8 +52,8 @@ class TwinParameters(StrictModel):
 
     scenario: str = "pushing"
     """Name of a shipped scenario, or path of a YAML file."""
-    trials: int = Field(default=10, ge=1)
-    """How many to run."""
+    trials: int = Field(default=10, ge=0)
+    """How many to run. 0: none, and no files; it stands there as a robot until told to stop (realtime)."""
     seed: int = Field(default=100_000, ge=0)
     """Start of the first trial; each further one takes the next seed. Demonstrations use seeds from 0."""
     mode: Literal["lockstep", "realtime"] = "lockstep"
@@ -86,23 +87,42 @@ class TwinNode(Node):
         )
 
 
-def run_trials(node: TwinNode) -> int:
-    """Run all trials, then write the report; also after an interrupt, for the trials that have ended."""
+def work(node: TwinNode) -> int:
+    """Run the trials, or stand by where there are none."""
     config = node.config
     scenario = load_scenario(config.scenario)
-    joints = config.interface == "joints"
-    if joints and config.faults:
+    if config.interface == "joints" and config.faults:
         raise ConfigError(
             f"faults is {config.faults!r} and interface is joints: fault plans speak of tool/pose and "
             "tool/target, which this twin has not; take interface: pose"
         )
     faults = TwinFaults(load_plan(config.faults), scenario.cameras) if config.faults else None
+    if config.trials:
+        return run_trials(node, scenario, faults)
+    if config.interface == "joints":
+        raise ConfigError(
+            "interface is joints: a twin that stands by takes tool targets; take interface: pose"
+        )
+    if config.mode != "realtime":
+        raise ConfigError(f"mode is {config.mode!r}; without trials nobody answers, so it needs realtime")
+    meshcat, url = start_viewer() if config.viewer else (None, "")
+    station = Station(scenario, meshcat=meshcat)
+    link = TwinLink(node, station.cameras, lambda *_: None, faults, station.joint_names)
+    print(f"{scenario.name}: standing by, in real time{url and f'; live view: {url}'}", flush=True)
+    stand_by(station, link)
+    return 0
+
+
+def run_trials(node: TwinNode, scenario: Scenario, faults: TwinFaults | None) -> int:
+    """Run all trials, then write the report; also after an interrupt, for the trials that have ended."""
+    config = node.config
     began = datetime.datetime.now()
     folder = fresh_folder(Path(config.output or f"runs/{scenario.name}-{began:%Y%m%d-%H%M%S}"))
     meshcat, url = start_viewer() if config.viewer else (None, "")
     if url:
         print(f"live view: open {url} in a browser", flush=True)
     station = Station(scenario, meshcat=meshcat, extra_cameras={FILM: FILM_CAMERA})
+    joints = config.interface == "joints"
     book = LatencyBook(folder / "latency.jsonl")
     link = TwinLink(node, station.cameras, book.taken_over, faults, station.joint_names, joints=joints)
     pace = (LockStep if config.mode == "lockstep" else RealTime)(
@@ -172,7 +192,7 @@ def run_trials(node: TwinNode) -> int:
 
 def main() -> int:
     """Run the node until the trials are done or it is told to stop."""
-    return node_main.run(TwinNode, run_trials)
+    return node_main.run(TwinNode, work)
 
 
 if __name__ == "__main__":
