@@ -432,7 +432,8 @@ def test_a_servo_that_is_switched_off_brakes(start_node: Start, robot: Robot) ->
 
 
 def test_the_tool_moves_only_while_the_deadman_is_held(start_node: Start, robot: Robot) -> None:
-    start_node("servo", use_sim_time="true", deadman_timeout_s=0.2, **SERVO)
+    pose = {"height_m": 0.115, "orientation": "[1.0,0.0,0.0,0.0]"}
+    start_node("servo", use_sim_time="true", deadman_timeout_s=0.2, **pose, **SERVO)
     robot.set_enabled("servo/status", True)
     run_servo(robot, 0.01, 1, start_s=3.0)
     send_line(robot, 3.0)
@@ -449,6 +450,8 @@ def test_the_tool_moves_only_while_the_deadman_is_held(start_node: Start, robot:
     assert moved_m(targets[-20:]) == 0, "silent for longer than 0.2 s"
     holds = [values["hold"] for _, values in robot.statuses("servo/status", "hold")]
     assert holds.count("deadman is released") == 2
+    target = robot.heard["tool/target"][-1].pose
+    assert (target.position.z, target.orientation.x, target.orientation.w) == (0.115, 1.0, 0.0)
 
 
 @pytest.mark.parametrize(
@@ -458,6 +461,7 @@ def test_the_tool_moves_only_while_the_deadman_is_held(start_node: Start, robot:
         (PolicyNode, {"bundle": "x", "replan_stps": 2}, "unknown key; did you mean `replan_steps`"),
         (ServoNode, {**SERVO, "max_speed_m_s": -1.0}, "max_speed_m_s is -1.0"),
         (ServoNode, {**SERVO, "workspace_max": "[-0.6,0.5]"}, "must be below workspace_max"),
+        (ServoNode, {**SERVO, "orientation": "[1.0,0.0,0.0,1.0]"}, "its length is 1.4142, a rotation's is 1"),
     ],
 )
 def test_wrong_parameters_are_named(make: type[ManagedNode], parameters: dict, text: str) -> None:

@@ -134,12 +134,19 @@ def camera_model(msg: CameraInfo) -> CameraModel:
     )
 
 
-def pose_msg(xy: Array, time_s: float, frame_id: str, z_m: float = 0.0) -> PoseStamped:
-    """Make a pose at (x, y, z) [m] without rotation."""
+def pose_msg(
+    xy: Array,
+    time_s: float,
+    frame_id: str,
+    z_m: float = 0.0,
+    orientation: Sequence[float] = (0.0, 0.0, 0.0, 1.0),
+) -> PoseStamped:
+    """Make a pose at (x, y, z) [m] with an orientation x, y, z, w; none by default."""
     msg = PoseStamped()
     msg.header.stamp, msg.header.frame_id = stamp(time_s), frame_id
     msg.pose.position.x, msg.pose.position.y, msg.pose.position.z = float(xy[0]), float(xy[1]), z_m
-    msg.pose.orientation.w = 1.0
+    turned = msg.pose.orientation
+    turned.x, turned.y, turned.z, turned.w = map(float, orientation)
     return msg
 
 

@@ -18,7 +18,7 @@ import sys
 
 from diagnostic_msgs.msg import DiagnosticArray
 from geometry_msgs.msg import PoseStamped
-from pydantic import Field
+from pydantic import Field, field_validator
 from std_msgs.msg import Bool, String
 from trajectory_msgs.msg import MultiDOFJointTrajectory
 
@@ -42,10 +42,22 @@ class ServoParameters(MotionLimits, ServoConfig):
 
     rate_hz: float = Field(default=100.0, gt=0)
     """Lowest rate of targets."""
+    height_m: float = Field(default=0.0, ge=-2, le=2)
+    """z of every target, for a controller that takes the whole pose; the twin takes x and y."""
+    orientation: tuple[float, float, float, float] = (0.0, 0.0, 0.0, 1.0)
+    """Of every target, likewise: x, y, z, w of the tool in the frame of the tool pose."""
     deadman_timeout_s: float = Field(default=0.0, ge=0)
     """The tool moves only while teleop/deadman has said true within this time; 0: no deadman."""
     watchdog_timeout_s: float = Field(default=0.0, ge=0)
     """The tool moves only while safety/watchdog has said within this time that all is well; 0: none."""
+
+    @field_validator("orientation")
+    @classmethod
+    def _is_a_rotation(cls, q: tuple[float, ...]) -> tuple[float, ...]:
+        length = math.hypot(*q)
+        if not abs(length - 1) < 1e-3:
+            raise ValueError(f"its length is {length:.4f}, a rotation's is 1; x, y, z, w")
+        return tuple(value / length for value in q)
 
 
 class ServoNode(ManagedNode[ServoParameters]):
@@ -73,6 +85,7 @@ class ServoNode(ManagedNode[ServoParameters]):
         self._hold = ""
         self._hold_since_s = 0.0
 
+        self._height_m, self._orientation = config.height_m, config.orientation
         self._handover_s, self._period_s = config.handover_s, 1 / config.rate_hz
         self._target_s = math.inf
         self._health = Health(self, "servo", lambda: self._hold, self._condition)
@@ -191,7 +204,9 @@ class ServoNode(ManagedNode[ServoParameters]):
         command = self._servo.command(now_s, self._stop(now_s))
         if command is None:
             return
-        self._targets.publish(convert.pose_msg(command.position, now_s, self._frame_id))
+        self._targets.publish(
+            convert.pose_msg(command.position, now_s, self._frame_id, self._height_m, self._orientation)
+        )
         self._health.rate("target")
         if now_s - self._target_s > MISSED * self._period_s:
             self._health.count("missed_deadlines")
