@@ -142,6 +142,19 @@ def test_a_stop_that_was_pressed_before_configuring_counts(start_node: Start, ma
     assert moved_m(run_servo(manager, 0.01, 20, start_s=3.1)) == 0
 
 
+def test_a_node_that_starts_again_waits_to_be_enabled_again(start_node: Start, manager: Manager) -> None:
+    """The topic is latched: what was said to the node before this one still arrives."""
+    manager.enable.publish(Bool(data=True))
+    node = start_node("servo", use_sim_time="true", **SERVO)
+    node.wait_for("policy/enable was said before this node started")
+    manager.wait(lambda: manager.statuses("servo/status", "enable"), "answer")
+    assert manager.statuses("servo/status", "enable")[-1][1]["state"] == "inactive"
+    manager.set_enabled("servo/status", True)
+    run_servo(manager, 0.01, 1, start_s=3.0)
+    send_line(manager, 3.0)
+    assert moved_m(run_servo(manager, 0.01, 20, start_s=3.1)) > 0.01
+
+
 def test_a_policy_can_be_changed_without_a_new_process(
     tmp_path: Path, start_node: Start, manager: Manager
 ) -> None:

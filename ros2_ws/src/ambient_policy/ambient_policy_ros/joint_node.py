@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 import sys
+from collections.abc import Mapping
 
 from diagnostic_msgs.msg import DiagnosticArray
 from geometry_msgs.msg import PoseStamped
@@ -89,8 +90,8 @@ class JointNode(ManagedNode[JointParameters]):
     def _now_s(self) -> float:
         return convert.seconds(self.get_clock().now().to_msg())
 
-    def _on_enable(self, msg: Bool) -> None:
-        wanted = msg.data and self.active
+    def _on_enable(self, msg: Bool, info: Mapping[str, int]) -> None:
+        wanted = self.enabled_by(msg, info)
         if wanted and not self._enabled:
             self._servo.reset()
             self._pose_s = -math.inf

@@ -11,14 +11,16 @@ With the parameter `autostart` (the default) a node goes to active by itself, an
 
 from __future__ import annotations
 
+import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Generic
 
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.publisher import Publisher
 from rclpy.subscription import Subscription
 from rclpy.timer import Timer
+from std_msgs.msg import Bool
 
 from ambient_policy.errors import AmbientPolicyError
 from ambient_policy_ros.parameters import Model, guard_parameters, read_parameters
@@ -48,6 +50,8 @@ class ManagedNode(LifecycleNode, Generic[Model]):
         read_parameters(self, model, ours=_OURS)
         guard_parameters(self, model, self._locked, ours=_OURS)
         self._kept = self._made()
+        self._since_ns = 0
+        """When it was configured, on the clock of the system, as stamps of messages are."""
 
     def destroy_node(self) -> None:
         """Clean up, then let go of the node."""
@@ -67,6 +71,17 @@ class ManagedNode(LifecycleNode, Generic[Model]):
     def clean_up(self) -> None:
         """Let go of what is neither topic nor timer."""
 
+    def enabled_by(self, msg: Bool, info: Mapping[str, int]) -> bool:
+        """Return whether a message on policy/enable lets this node work now.
+
+        Not if it is inactive, nor if it was said before this node was configured: the topic is latched, and
+        a node that is started again must not move a robot because somebody wanted its predecessor to.
+        """
+        if msg.data and info["source_timestamp"] < self._since_ns:
+            self.get_logger().warning("policy/enable was said before this node started: say it again")
+            return False
+        return bool(msg.data) and self.active
+
     def start(self) -> None:
         """Go to active, if `autostart` says so.
 
@@ -85,7 +100,7 @@ class ManagedNode(LifecycleNode, Generic[Model]):
 
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Take the parameters as they are now, and configure."""
-        self._kept = self._made()
+        self._kept, self._since_ns = self._made(), time.time_ns()
         result = self._try(lambda: self.configure(read_parameters(self, self._model, ours=_OURS)))
         self.configured = result == TransitionCallbackReturn.SUCCESS
         if result == TransitionCallbackReturn.FAILURE:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from typing import Literal
@@ -184,8 +185,8 @@ class PolicyNode(ManagedNode[PolicyParameters]):
     def _now_s(self) -> float:
         return convert.seconds(self.get_clock().now().to_msg())
 
-    def _on_enable(self, msg: Bool) -> None:
-        wanted = msg.data and self.active
+    def _on_enable(self, msg: Bool, info: Mapping[str, int]) -> None:
+        wanted = self.enabled_by(msg, info)
         if wanted != self._enabled:
             self._switch(wanted)
         # Answered also when nothing changes: whoever asked may have missed the first answer.

@@ -15,6 +15,7 @@ from __future__ import annotations
 import json
 import math
 import sys
+from collections.abc import Mapping
 
 from diagnostic_msgs.msg import DiagnosticArray
 from geometry_msgs.msg import PoseStamped
@@ -125,9 +126,9 @@ class ServoNode(ManagedNode[ServoParameters]):
     def _now_s(self) -> float:
         return convert.seconds(self.get_clock().now().to_msg())
 
-    def _on_enable(self, msg: Bool) -> None:
+    def _on_enable(self, msg: Bool, info: Mapping[str, int]) -> None:
         # Answered also when nothing changes: whoever asked may have missed the first answer.
-        self._publish_status("enable", self._now_s(), self._switch(msg.data and self.active))
+        self._publish_status("enable", self._now_s(), self._switch(self.enabled_by(msg, info)))
 
     def _switch(self, on: bool) -> dict[str, str]:
         """Follow chunks or not; returns what was counted while it did."""
