@@ -18,6 +18,9 @@ PACKAGE = Path(__file__).resolve().parents[2] / "ros2_ws/src/ambient_policy"
 
 # Before anything imports rclpy. Domain, discovery range and log folder are set in tests/conftest.py.
 os.environ["FASTRTPS_DEFAULT_PROFILES_FILE"] = str(PACKAGE / "config/fastdds.xml")
+# In a run that a script has put in the background interrupts are ignored, and processes inherit that.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 # A workspace that the user has sourced must not be tested in place of this tree.
 os.environ.pop("AMENT_PREFIX_PATH", None)
 

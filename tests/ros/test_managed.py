@@ -43,30 +43,43 @@ class Manager(Robot):
         self._asked: dict[tuple[str, str], Any] = {}
 
     def ask(self, node: str, name: str, kind: type, request: object) -> Any:
-        key = (node, name)
-        client = self._asked.setdefault(key, self.create_client(kind, f"{node}/{name}"))
+        """Call a service; None if no answer comes, as when the service has not found this client yet."""
+        client = self._asked.get((node, name))
+        if client is None:
+            client = self._asked[node, name] = self.create_client(kind, f"{node}/{name}")
         assert client.wait_for_service(timeout_sec=60), f"no service {node}/{name}"
         future = client.call_async(request)
-        self.wait(future.done, f"answer of {node}/{name}")
-        return future.result()
+        deadline = time.monotonic() + 10
+        while not future.done() and time.monotonic() < deadline:
+            self._executor.spin_once(timeout_sec=0.1)
+        return future.result() if future.done() else None
+
+    def insist(self, node: str, name: str, kind: type, request: object) -> Any:
+        """Call a service that may be called twice, until it answers."""
+        deadline = time.monotonic() + 60
+        while (answer := self.ask(node, name, kind, request)) is None:
+            assert time.monotonic() < deadline, f"no answer of {node}/{name}"
+        return answer
 
     def change(self, node: str, transition: int) -> bool:
+        before = self.state(node)
         request = ChangeState.Request(transition=Transition(id=transition))
-        return bool(self.ask(node, "change_state", ChangeState, request).success)
+        answer = self.ask(node, "change_state", ChangeState, request)
+        return self.state(node) != before if answer is None else bool(answer.success)
 
     def state(self, node: str) -> str:
-        return str(self.ask(node, "get_state", GetState, GetState.Request()).current_state.label)
+        return str(self.insist(node, "get_state", GetState, GetState.Request()).current_state.label)
 
     def set(self, node: str, name: str, value: object) -> str:
         """Set a parameter; returns why it was refused, or nothing."""
         request = SetParameters.Request(parameters=[Parameter(name, value=value).to_parameter_msg()])
-        (result,) = self.ask(node, "set_parameters", SetParameters, request).results
+        (result,) = self.insist(node, "set_parameters", SetParameters, request).results
         assert result.successful == (not result.reason)
         return str(result.reason)
 
     def describe(self, node: str, name: str) -> ParameterDescriptor:
         request = DescribeParameters.Request(names=[name])
-        return self.ask(node, "describe_parameters", DescribeParameters, request).descriptors[0]
+        return self.insist(node, "describe_parameters", DescribeParameters, request).descriptors[0]
 
 
 @pytest.fixture
