@@ -9,7 +9,8 @@ a second. A hog is a process that keeps one core busy.
 
 The way of a chunk, by the stamp of its images: from the camera until the frame is complete at the policy (two
 images, which the cameras do not take at the same time, and a pose that is not older than they are) -> encode
-and denoise -> the servo has it -> first command, which answers the robot's next pose.
+and denoise -> the servo has it -> first command, which answers the first pose of the robot after the handover
+(`handover_s`, 50 ms, so that chunks take over alike however long they took).
 """
 
 from __future__ import annotations
@@ -134,8 +135,7 @@ def _processes(args: Args, hogs: int, scratch: Path) -> Iterator[dict[str, subpr
     wanted = {
         **{f"{c}_camera": ("camera", {"camera": c, "source": "pattern", "rate_hz": 30}) for c in CAMERAS},
         "policy": ("policy", {"bundle": args.bundle.resolve(), "replan_steps": 1}),
-        # A test pattern makes chunks of any speed; each is to be taken over as soon as it is there.
-        "servo": ("servo", {"handover_s": 0.0, "chunk_speed_ratio": 1e6}),
+        "servo": ("servo", {}),
     }
     running = {}
     try:
