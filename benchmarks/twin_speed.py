@@ -3,6 +3,7 @@
 .venv/bin/python benchmarks/twin_speed.py                              # all tables
 .venv/bin/python benchmarks/twin_speed.py --kinds source --memory 500  # does memory grow over 500 episodes?
 .venv/bin/python benchmarks/twin_speed.py --against other.py           # and side by side with another twin
+.venv/bin/python benchmarks/twin_speed.py --against other.py --processes 2        # ours on two cores
 
 `other.py` is started as `python other.py KIND FIRST_SEED EPISODES '[[width, height], ...]'` (a size for each
 camera, no shadows) and prints as its last line {"wall_s": .., "cpu_s": .., "steps": .., "episodes": ..}: the
@@ -54,6 +55,8 @@ class Args:
     rounds: int = 2
     episodes: int = 4
     """In each round."""
+    processes: int = 1
+    """Of ours, as `collect --processes` has them; the other program is started as it is."""
     shadows: bool = False
     """As the scenarios have them; without, no camera casts any."""
     against: Path | None = None
@@ -90,8 +93,8 @@ def _setup(recipe: Recipe) -> None:
     make_episode(recipe, 0)  # builds the station, compiles shaders
 
 
-def _job(seed: int) -> tuple[Cost, float]:
-    """Make and write one episode; return its cost and the memory that the process holds then [MB]."""
+def _job(seed: int) -> tuple[Cost, float, float]:
+    """Make and write one episode; return its cost, the memory that the process holds then [MB], and when."""
     wall, cpu = time.perf_counter(), time.process_time()
     made = make_episode(_recipe, seed)
     steps = 0
@@ -101,7 +104,7 @@ def _job(seed: int) -> tuple[Cost, float]:
             write_episode(folder, f"{seed:06d}", made)
     pages = int(Path("/proc/self/statm").read_text().split()[1])
     cost = Cost(time.perf_counter() - wall, time.process_time() - cpu, steps, 1)
-    return cost, pages * os.sysconf("SC_PAGE_SIZE") / 1e6
+    return cost, pages * os.sysconf("SC_PAGE_SIZE") / 1e6, time.time()
 
 
 def _recipe_for(kind: Kind, shadows: bool) -> Recipe:
@@ -112,9 +115,14 @@ def _recipe_for(kind: Kind, shadows: bool) -> Recipe:
     return recipe.model_copy(update={"scenario": recipe.scenario.model_copy(update={"cameras": plain})})
 
 
-def _ours(recipe: Recipe, seeds: range) -> tuple[Cost, list[float]]:
-    ended = list(run_jobs(_job, seeds, setup=_setup, setup_args=(recipe,), processes=1))
-    return sum((cost for cost, _ in ended), Cost()), [memory for _, memory in ended]
+def _ours(recipe: Recipe, seeds: range, processes: int = 1) -> tuple[Cost, list[float]]:
+    ended = list(run_jobs(_job, seeds, setup=_setup, setup_args=(recipe,), processes=processes))
+    total = sum((cost for cost, _, _ in ended), Cost())
+    # From the beginning of the first episode to the end of the last: processes work side by side.
+    total.wall_s = max(time_s for *_, time_s in ended) - min(
+        time_s - cost.wall_s for cost, _, time_s in ended
+    )
+    return total, [memory for _, memory, _ in ended]
 
 
 def _theirs(program: Path, kind: Kind, recipe: Recipe, seeds: range) -> Cost:
@@ -127,7 +135,8 @@ def _theirs(program: Path, kind: Kind, recipe: Recipe, seeds: range) -> Cost:
 
 def episodes_table(args: Args, console: Console) -> dict[str, dict[str, Cost]]:
     """Print episodes per minute of one process, ours and the other program's."""
-    table = Table(title="one process, episodes written to disk")
+    ours = "one process" if args.processes == 1 else f"{args.processes} processes"
+    table = Table(title=f"{ours}, episodes written to disk")
     columns = ("", "episodes/min", "per CPU min", "steps", "CPU ms a step", "images/s", "images per CPU s")
     for column in columns:
         table.add_column(column)
@@ -137,7 +146,7 @@ def episodes_table(args: Args, console: Console) -> dict[str, dict[str, Cost]]:
         sums = {"ours": Cost()} | ({"theirs": Cost()} if args.against else {})
         for r in range(args.rounds):
             seeds = range(1 + r * args.episodes, 1 + (r + 1) * args.episodes)
-            sums["ours"] += _ours(recipe, seeds)[0]
+            sums["ours"] += _ours(recipe, seeds, args.processes)[0]
             if args.against:
                 sums["theirs"] += _theirs(args.against, kind, recipe, seeds)
         cameras = len(recipe.scenario.cameras)
