@@ -34,8 +34,10 @@ from geometry_msgs.msg import PoseStamped
 from rclpy.node import Node
 from ambient_policy_ros import convert, qos
 
+HEIGHT_M = float(sys.argv[1])
+
 class Robot(Node):
-    '''Is at 100 Hz where it was told to be 80 ms before.'''
+    '''Is at 100 Hz where it was told to be 80 ms before; targets at another height are not for it.'''
     def __init__(self):
         super().__init__("robot")
         self.told, self.at = [], np.array([0.5, 0.0])
@@ -46,7 +48,9 @@ class Robot(Node):
     def tick(self):
         now_s = convert.seconds(self.get_clock().now().to_msg())
         while self.told and convert.seconds(self.told[0].header.stamp) <= now_s - 0.08:
-            self.at = convert.pose_xy(self.told.pop(0))
+            told = self.told.pop(0)
+            if told.pose.position.z == HEIGHT_M:
+                self.at = convert.pose_xy(told)
         if "stop" in sys.argv:
             self.stop.publish(Bool(data=True))
         self.out.publish(convert.pose_msg(self.at, now_s, "world"))
@@ -70,12 +74,14 @@ def test_without_a_robot_it_says_where_to_look() -> None:
 
 
 def test_a_real_robot_is_asked_for_and_measured_by_the_wall_clock(start: Start, tmp_path: Path) -> None:
-    robot = start("-c", ROBOT)
+    robot = start("-c", ROBOT, "0.115")
     robot.wait_for("robot stands")
+    shipped = (share_directory(ROS_NAME) / "config/pushing.yaml").read_text()
+    (tmp_path / "cell.yaml").write_text(shipped.replace("height_m: 0.0\n", "height_m: 0.115\n"))
     asked = calibrate(start, tmp_path / "asked", 5)
     assert asked.wait(60) == 2
     assert "a real robot would move and nobody can be asked here" in asked.output()
-    done = calibrate(start, tmp_path / "done", 5, "--yes")
+    done = calibrate(start, tmp_path / "done", 5, "--yes", "--config", str(tmp_path / "cell.yaml"))
     assert done.wait(60) == 0, done.output()
     record = json.loads((tmp_path / "done/latency.json").read_text())
     assert record["clock"] == "wall"
@@ -85,7 +91,7 @@ def test_a_real_robot_is_asked_for_and_measured_by_the_wall_clock(start: Start, 
 
 
 def test_a_stop_that_is_pressed_is_obeyed(start: Start, tmp_path: Path) -> None:
-    start("-c", ROBOT, "stop").wait_for("robot stands")
+    start("-c", ROBOT, "0.0", "stop").wait_for("robot stands")
     stopped = calibrate(start, tmp_path / "stopped", 5, "--yes")
     assert stopped.wait(60) == 2
     assert "s: safety/stop was pressed; look, then disable and enable" in stopped.output()

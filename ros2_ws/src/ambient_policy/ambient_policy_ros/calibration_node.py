@@ -198,7 +198,7 @@ class CalibrationNode(Node):
         command = self._servo.command(now_s, "deadman is released" if released else "")
         if command is None:
             return
-        self._publisher.publish(convert.pose_msg(command.position, now_s, self._frame_id))
+        self._publisher.publish(self.parameters.target_msg(command.position, now_s, self._frame_id))
         self._targets.append((now_s, command.position))
         self._hold = self._hold or command.hold
         if self._timer is not None:

@@ -23,6 +23,7 @@ from pydantic import Field, field_validator
 from std_msgs.msg import Bool, String
 from trajectory_msgs.msg import MultiDOFJointTrajectory
 
+from ambient_policy.chunks import Array
 from ambient_policy.errors import AmbientPolicyError
 from ambient_policy.limits import MotionLimits
 from ambient_policy.reasons import Once, without_numbers
@@ -60,6 +61,10 @@ class ServoParameters(MotionLimits, ServoConfig):
             raise ValueError(f"its length is {length:.4f}, a rotation's is 1; x, y, z, w")
         return tuple(value / length for value in q)
 
+    def target_msg(self, xy: Array, time_s: float, frame_id: str) -> PoseStamped:
+        """Make the target at `xy` (2,) [m]; with height and orientation, as x and y alone mean z = 0."""
+        return convert.pose_msg(xy, time_s, frame_id, self.height_m, self.orientation)
+
 
 class ServoNode(ManagedNode[ServoParameters]):
     """Carries messages to and from a Servo."""
@@ -86,7 +91,7 @@ class ServoNode(ManagedNode[ServoParameters]):
         self._hold = ""
         self._hold_since_s = 0.0
 
-        self._height_m, self._orientation = config.height_m, config.orientation
+        self._config = config
         self._handover_s, self._period_s = config.handover_s, 1 / config.rate_hz
         self._target_s = math.inf
         self._health = Health(self, "servo", lambda: self._hold, self._condition)
@@ -205,9 +210,7 @@ class ServoNode(ManagedNode[ServoParameters]):
         command = self._servo.command(now_s, self._stop(now_s))
         if command is None:
             return
-        self._targets.publish(
-            convert.pose_msg(command.position, now_s, self._frame_id, self._height_m, self._orientation)
-        )
+        self._targets.publish(self._config.target_msg(command.position, now_s, self._frame_id))
         self._health.rate("target")
         if now_s - self._target_s > MISSED * self._period_s:
             self._health.count("missed_deadlines")
